@@ -1,0 +1,520 @@
+/*
+ * clustertalk.h - the whole public interface of ClusterTalk.
+ *
+ * ClusterTalk lets a group of servers talk to each other. A server is any
+ * entity that needs to communicate. The servers form a cluster; each has a
+ * numeric pid and a socket endpoint, both given by a JSON config. Messages
+ * travel in envelopes (pid, message id, opaque payload), point to point or
+ * broadcast, in order and once per ordered pair of servers.
+ *
+ * Conventions that hold for every call below, unless its own block differs:
+ *
+ *   Errors     -1 or NULL, and errno says why. A call that takes a
+ *              ctalk_error_t * (NULL is allowed) also fills in a text, and
+ *              line and column where a file is at fault.
+ *   Threads    every call may be made from any thread at any time. The one
+ *              exception: nothing may be called on a server once its
+ *              ctalk_server_close () has returned.
+ *   Timeouts   timeout_ms is always the last argument: -1 waits for ever,
+ *              0 does not wait, less than -1 is EINVAL. A time that ran out
+ *              is EAGAIN.
+ *   Signals    a blocking call returns EINTR when a signal handler ran in the
+ *              waiting thread, with nothing sent and nothing taken. The
+ *              library installs no handler; its threads block all signals.
+ *   Fork       in a child process, calls on a server made before the fork
+ *              fail with EOWNERDEAD; see ctalk_server_close ().
+ *   Callbacks  no function of yours is ever called with a lock of the library
+ *              held.
+ *
+ * Copyright (c) the ClusterTalk authors. SPDX-License-Identifier: MPL-2.0
+ */
+#ifndef CLUSTERTALK_H
+#define CLUSTERTALK_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CTALK_VERSION_MAJOR 0
+#define CTALK_VERSION_MINOR 1
+#define CTALK_VERSION_PATCH 0
+
+#if defined(__GNUC__) || defined(__clang__)
+#define CTALK_EXPORT __attribute__ ((visibility ("default")))
+#else
+#define CTALK_EXPORT
+#endif
+
+/* ------------------------------------------------------------------ types */
+
+/* The number of a server in its cluster: 0 ... INT32_MAX. */
+typedef int32_t ctalk_pid_t;
+
+/* As the receiver of an envelope: every other server of the cluster. */
+#define CTALK_BROADCAST ((ctalk_pid_t) -1)
+
+/* What went wrong. code is an errno; line and column count from 1 and are 0
+ * where no file is at fault; text is one line, always terminated. */
+typedef struct {
+    int code;
+    int line;
+    int column;
+    char text[244];
+} ctalk_error_t;
+
+/* What a received envelope is. May grow: ignore a kind that you do not know.
+ * This version delivers CTALK_MESSAGE only; the events come with a later one
+ * and only to those who ask for them. */
+typedef enum {
+    CTALK_MESSAGE = 0,
+    CTALK_PEER_UP,
+    CTALK_PEER_SUSPECT,
+    CTALK_PEER_DOWN,
+    CTALK_PEER_RESTARTED,
+    CTALK_PEER_LEFT,
+    CTALK_PEER_STUCK,
+    CTALK_PEER_REFUSED,
+    CTALK_PEER_ABANDONED,
+    CTALK_ACTOR_DOWN,
+    CTALK_TIMER
+} ctalk_kind_t;
+
+/* Flags of an envelope. */
+enum {
+    CTALK_WAS_BROADCAST = 1, /* received: it was sent to CTALK_BROADCAST */
+    CTALK_IF_UP = 2          /* to send: EHOSTDOWN, and nothing queued, if the peer is not up */
+};
+
+/* A message with its address. Initialise with = { 0 } or designators: fields
+ * may be added at the end. */
+typedef struct {
+    ctalk_pid_t pid;   /* to send: the receiver, or CTALK_BROADCAST; received: the sender */
+    ctalk_kind_t kind; /* CTALK_MESSAGE, or the event that this envelope reports */
+    int64_t msg_id;    /* the application's own, opaque to the library */
+    const void *data;  /* received: 8-byte aligned, valid until ctalk_envelope_close () */
+    size_t size;       /* of data, in bytes */
+    uint64_t to;       /* id of the receiving actor; 0 is the server itself (its inbox) */
+    uint64_t from;     /* id of the sending actor; 0 is the server itself */
+    uint32_t flags;    /* received: CTALK_WAS_BROADCAST; to send: 0 or CTALK_IF_UP */
+    uint32_t reserved; /* 0 */
+    void *lease;       /* received: what keeps data alive; may outlive the server */
+} ctalk_envelope_t;
+
+/* The state of a peer, as this server sees it. May grow. */
+enum {
+    CTALK_STATE_IDLE = 0,   /* "Senders": "lazy", and nothing was sent to it yet */
+    CTALK_STATE_CONNECTING, /* no session with it yet, but not for DownMs */
+    CTALK_STATE_UP,         /* the session to it is open, a valid frame came within SuspectMs */
+    CTALK_STATE_SUSPECT,    /* no valid frame for SuspectMs */
+    CTALK_STATE_DOWN,       /* no valid frame for DownMs */
+    CTALK_STATE_LEFT        /* it closed; what is queued waits for its next incarnation */
+};
+
+/* Figures about one peer, or about the server in whole; see
+ * ctalk_server_stats (). Envelopes unless a unit is named. Fields are added in
+ * place of the reserved tail. */
+typedef struct {
+    /* Sending: accepted = delivered + abandoned + queued, at every quiet moment. */
+    uint64_t accepted;            /* taken by a send call, once per destination */
+    uint64_t delivered;           /* acknowledged by the peer */
+    uint64_t abandoned;           /* given up at close, removal or restart */
+    uint64_t in_doubt;            /* of those, perhaps received */
+    uint64_t queued;              /* accepted, and neither delivered nor abandoned yet */
+    uint64_t queued_bytes;        /* the charge for them: payload + 64 bytes each */
+    uint64_t skipped;             /* broadcasts that a down peer with a full queue did not get */
+    uint64_t refused_full;        /* send failed with EAGAIN */
+    uint64_t refused_too_big;     /* EMSGSIZE */
+    uint64_t refused_not_up;      /* EHOSTDOWN */
+    uint64_t refused_unreachable; /* EHOSTUNREACH; in the totals only */
+    uint64_t refused_invalid;     /* EINVAL; in the totals only */
+    uint64_t refused_shutdown;    /* ESHUTDOWN; in the totals only */
+    uint64_t refused_memory;      /* ENOMEM; in the totals only */
+    uint64_t refused_interrupted; /* EINTR; in the totals only */
+    /* Receiving: received = consumed + in_inbox + no_such_actor. */
+    uint64_t received;      /* whole envelopes taken over from the peer */
+    uint64_t consumed;      /* handed to the application by a receive call */
+    uint64_t in_inbox;      /* received and not consumed yet */
+    uint64_t no_such_actor; /* addressed to an actor that this server does not have */
+    /* The link, frames unless a unit is named. */
+    uint64_t duplicates;     /* frames discarded because they had been received before */
+    uint64_t malformed;      /* frames discarded because they were not valid */
+    uint64_t retransmitted;  /* frames sent again */
+    uint64_t reconnects;     /* connections made after the first */
+    uint64_t rtt_us;         /* round trip of a heartbeat, smoothed; 0: not known yet */
+    uint64_t rtt_worst_us;   /* the worst */
+    uint64_t state;          /* CTALK_STATE_..., not in the totals */
+    uint64_t state_since_ms; /* for how long it has had that state; not in the totals */
+    /* Which way envelopes went; in the totals only. */
+    uint64_t routed; /* envelopes for another server that passed the router, once per destination */
+    uint64_t helped; /* steps of an actor run by a sending thread */
+    uint64_t led;    /* steps of the router run by a receiving thread */
+    uint64_t rung;   /* times that a sending thread woke an actor */
+    uint64_t reserved[16];
+} ctalk_stats_t;
+
+typedef struct ctalk_config ctalk_config_t; /* who is in the cluster, and the options */
+typedef struct ctalk_server ctalk_server_t; /* one member of the cluster, in this process */
+
+/* ---------------------------------------------------------------- general */
+
+/*
+ * The version of the library in use, "major.minor.patch". A constant string.
+ */
+CTALK_EXPORT const char *ctalk_version (void);
+
+/* Levels of the log, the graver the lower. */
+enum { CTALK_LOG_ERROR = 1, CTALK_LOG_WARNING = 2, CTALK_LOG_INFO = 3, CTALK_LOG_DEBUG = 4 };
+
+/*
+ * Says where the library's log lines go. Silent by default; fn NULL makes it
+ * silent again. One sink per process.
+ *
+ *   fn      called with the level, one line of text without newline and arg,
+ *           from any thread of the library or of a caller, never from two at
+ *           once, with no lock of a server held. It must not block and must
+ *           not call this function.
+ *   level   lines graver than or as grave as this are passed on.
+ *
+ * When it returns, the former fn is not running and will not be called again.
+ */
+CTALK_EXPORT void ctalk_log_set (void (*fn) (int level, const char *text, void *arg), void *arg, int level);
+
+/* ----------------------------------------------------------------- config */
+
+/*
+ * An empty config: no server, every option at its default. The caller owns
+ * it: ctalk_config_destroy (). A config is not changed by any other call than
+ * those that are given it as non-const; those must not run at the same time
+ * as another call on the same config. NULL: ENOMEM.
+ */
+CTALK_EXPORT ctalk_config_t *ctalk_config_new (void);
+
+/*
+ * Reads a config from a JSON file of at most 1 MiB; see the README for its
+ * grammar. It is validated in full; the first error is reported.
+ *
+ *   error   file, line, column, field and reason. May be NULL.
+ *
+ * NULL: ENOENT, EACCES, EISDIR and the like: the file cannot be read; EINVAL:
+ * it is not a valid config; EFBIG: larger than 1 MiB; ENOMEM.
+ */
+CTALK_EXPORT ctalk_config_t *ctalk_config_load (const char *path, ctalk_error_t *error);
+
+/*
+ * The same from size bytes of memory, which are copied where needed.
+ */
+CTALK_EXPORT ctalk_config_t *ctalk_config_parse (const char *json, size_t size, ctalk_error_t *error);
+
+/*
+ * Checks a config file and reports every error in it, in the order of the
+ * file. A text that is not JSON ends the check at its first error.
+ *
+ *   report   called once per error on the caller's thread; may be NULL.
+ *
+ * Returns how many errors there are, 0 when the config is good; a file that
+ * cannot be read counts as one.
+ */
+CTALK_EXPORT int ctalk_config_check (const char *path, void (*report) (const ctalk_error_t *error, void *arg),
+                                     void *arg);
+
+/*
+ * Adds a server to a config.
+ *
+ *   endpoint   where it binds and where the others connect: "host:port",
+ *              "[v6]:port", or a full tcp://, ipc:// (absolute path) or
+ *              inproc://. Port "*" or 0 lets the system choose; see
+ *              ctalk_server_endpoint ().
+ *
+ * -1: EEXIST: the pid is there, or another server has this endpoint; EINVAL:
+ * the pid is negative or the endpoint is not one; ENOMEM.
+ */
+CTALK_EXPORT int ctalk_config_add_server (ctalk_config_t *config, ctalk_pid_t pid, const char *endpoint,
+                                          ctalk_error_t *error);
+
+/*
+ * Sets an option by its name, in the text that the file would have:
+ * ("QueueBytes", "1048576"), ("Senders", "lazy"). That HeartbeatMs < SuspectMs
+ * < DownMs is checked by ctalk_server_new (), so their order does not matter.
+ *
+ * -1: EINVAL: no such option, or a value out of its range (the text names it);
+ * ENOMEM.
+ */
+CTALK_EXPORT int ctalk_config_set (ctalk_config_t *config, const char *option, const char *value,
+                                   ctalk_error_t *error);
+
+/*
+ * The value of an option as text, "Cluster" (the cluster's name) among them;
+ * valid until the option is set again or the config destroyed. NULL: EINVAL:
+ * no such option.
+ */
+CTALK_EXPORT const char *ctalk_config_get (const ctalk_config_t *config, const char *option);
+
+/*
+ * The pids in ascending order, at most capacity of them, into pids (which may
+ * be NULL when capacity is 0). Returns how many there are.
+ */
+CTALK_EXPORT int ctalk_config_pids (const ctalk_config_t *config, ctalk_pid_t *pids, size_t capacity);
+
+/*
+ * Where others reach a server, in normal form ("tcp://127.0.0.1:5001"); valid
+ * as long as the config. NULL: EHOSTUNREACH: no such pid.
+ */
+CTALK_EXPORT const char *ctalk_config_endpoint (const ctalk_config_t *config, ctalk_pid_t pid);
+
+/*
+ * Frees a config and sets the caller's pointer to NULL. NULL and a pointer to
+ * NULL are harmless. Servers made from it are not affected.
+ */
+CTALK_EXPORT void ctalk_config_destroy (ctalk_config_t **config_p);
+
+/* ----------------------------------------------------------------- server */
+
+/*
+ * Starts the server with this pid: binds its endpoint, starts its router actor
+ * and, with "Senders": "eager", one sender actor per peer. It does not wait
+ * for the peers: see ctalk_server_wait_up ().
+ *
+ *   config   is copied (its parts are shared, not duplicated).
+ *
+ * Threads: one for the router and one per started sender; one libzmq context
+ * per process with its I/O threads, made with the first server and ended with
+ * the last.
+ *
+ * NULL: EINVAL: no config, or options that contradict each other;
+ * EHOSTUNREACH: the pid is not in the config; EADDRINUSE, EADDRNOTAVAIL,
+ * EACCES ...: its own endpoint cannot be bound; EMFILE: too few file
+ * descriptors are free (the text says how many are needed and what the limit
+ * is); EAGAIN: a thread cannot be started; ENOMEM. Nothing is left behind.
+ */
+CTALK_EXPORT ctalk_server_t *ctalk_server_new (ctalk_pid_t pid, const ctalk_config_t *config, ctalk_error_t *error);
+
+/*
+ * Closes a server: refuses new sends, waits until what was accepted is
+ * acknowledged, says goodbye, stops its threads, frees its port, and sets the
+ * caller's pointer to NULL.
+ *
+ *   timeout_ms   how long to wait for the acknowledgements; -1: for ever. It
+ *                returns at the latest 100 ms after that.
+ *
+ * Returns how many accepted envelopes were abandoned, counted per destination
+ * (at most INT_MAX); 0 is the only clean end. A peer that said goodbye itself
+ * ends the wait for it: what it did not receive is abandoned. From the first
+ * moment, sends and receives on other threads fail with ESHUTDOWN, waiting
+ * ones wake, and the close waits until they have left. What lies unread in the
+ * inbox is dropped and not counted: to its senders it was received. Envelopes
+ * that were received stay valid until their ctalk_envelope_close ().
+ *
+ * Call it once, from one thread. NULL and a pointer to NULL return 0. In a
+ * child process after a fork it frees what memory it safely can, touches
+ * nothing of the parent's and returns 0. -1: EINVAL: timeout below -1; the
+ * server stays open.
+ */
+CTALK_EXPORT int ctalk_server_close (ctalk_server_t **server_p, int timeout_ms);
+
+/*
+ * Waits until all that was accepted for a peer (CTALK_BROADCAST: for every
+ * peer) before this call is acknowledged: it lies in the memory of the
+ * receiver. The receiving application need not have taken it.
+ *
+ * -1: EAGAIN: not within the timeout; EHOSTUNREACH: no such peer, or it was
+ * removed while waiting; ECONNABORTED: some of it was abandoned because the
+ * peer restarted; EINVAL; EINTR; ESHUTDOWN.
+ */
+CTALK_EXPORT int ctalk_server_flush (ctalk_server_t *server, ctalk_pid_t peer, int timeout_ms);
+
+/*
+ * The server's own pid.
+ */
+CTALK_EXPORT ctalk_pid_t ctalk_server_pid (const ctalk_server_t *server);
+
+/*
+ * The incarnation of this server (its own pid) or of a peer as last seen: a
+ * random number drawn at each start, to be compared for equality only. 0: this
+ * peer was never seen, or there is no such peer.
+ */
+CTALK_EXPORT uint64_t ctalk_server_incarnation (ctalk_server_t *server, ctalk_pid_t pid);
+
+/*
+ * Where this server is bound, wildcard ports resolved ("tcp://127.0.0.1:41233").
+ * The string lives until close.
+ */
+CTALK_EXPORT const char *ctalk_server_endpoint (const ctalk_server_t *server);
+
+/*
+ * The pids of the other servers, ascending, at most capacity of them. Returns
+ * how many there are. -1: EINVAL.
+ */
+CTALK_EXPORT int ctalk_server_peers (ctalk_server_t *server, ctalk_pid_t *pids, size_t capacity);
+
+/*
+ * The same with this server's own among them: what a majority is counted over.
+ */
+CTALK_EXPORT int ctalk_server_members (ctalk_server_t *server, ctalk_pid_t *pids, size_t capacity);
+
+/*
+ * The state of a peer, a CTALK_STATE_...: this server's own view, of the way
+ * from here to there. That the peer can reach us is its own "up". The own pid
+ * is always up. -1: EHOSTUNREACH: no such peer.
+ */
+CTALK_EXPORT int ctalk_server_peer_state (ctalk_server_t *server, ctalk_pid_t peer);
+
+/*
+ * Adds a peer to a running server, or gives a listed peer whose port was left
+ * to the system its endpoint. The others are not told: add it there too.
+ *
+ * -1: EEXIST: it is there with a usable endpoint; EINVAL: not a pid, the own
+ * one, or not an endpoint that can be connected to; EAGAIN: its thread cannot
+ * be started; EMFILE; ENOMEM; ESHUTDOWN.
+ */
+CTALK_EXPORT int ctalk_server_add_peer (ctalk_server_t *server, ctalk_pid_t pid, const char *endpoint);
+
+/*
+ * Removes a peer: tells it so if it can be reached, abandons what is queued
+ * for it (counted), and takes nothing more from it. Envelopes from it that
+ * are in the inbox stay there. Returns when its sender has ended, within some
+ * 100 ms.
+ *
+ * -1: ESRCH: no such peer; EINVAL; ESHUTDOWN.
+ */
+CTALK_EXPORT int ctalk_server_remove_peer (ctalk_server_t *server, ctalk_pid_t pid);
+
+/*
+ * Waits until so many peers are up; SIZE_MAX: all there are. Starts all
+ * senders of a lazy server.
+ *
+ * -1: EAGAIN: not within the timeout; EINVAL: more than there are peers;
+ * EINTR; ESHUTDOWN.
+ */
+CTALK_EXPORT int ctalk_server_wait_up (ctalk_server_t *server, size_t peers, int timeout_ms);
+
+/*
+ * A file descriptor for poll, epoll or select: readable, level-triggered,
+ * while the inbox holds something and from the start of close on. It is made
+ * at the first call, is the same for the server's whole life and belongs to
+ * the server: never read, write or close it. With one receiving thread it is
+ * never readable for nothing.
+ *
+ * -1: EMFILE, ENFILE, ENOMEM; ESHUTDOWN.
+ */
+CTALK_EXPORT int ctalk_server_fd (ctalk_server_t *server);
+
+/*
+ * Makes one waiting receive return EINTR; if none waits, the next one does.
+ * Async-signal-safe: the one call that a signal handler may make. -1: EINVAL.
+ */
+CTALK_EXPORT int ctalk_server_wake (ctalk_server_t *server);
+
+/*
+ * Figures about a peer; about local deliveries for the own pid; totals for
+ * CTALK_BROADCAST. Nothing is stopped for it: the fields are each right, and
+ * agree with each other when nothing is under way.
+ *
+ * -1: EHOSTUNREACH: no such peer; EINVAL.
+ */
+CTALK_EXPORT int ctalk_server_stats (ctalk_server_t *server, ctalk_pid_t peer, ctalk_stats_t *stats);
+
+/* ---------------------------------------------------------------- sending */
+
+/*
+ * Sends an envelope: to a peer, to every peer (CTALK_BROADCAST), or to the
+ * own pid (delivered locally). Accepted envelopes arrive at each receiver in
+ * the order in which its sends were accepted, each once.
+ *
+ *   envelope     pid, msg_id, data, size, to, from and flags are read; nothing
+ *                is ever written to it. The payload is copied, once: the
+ *                caller keeps its own and may reuse it on return.
+ *   timeout_ms   how long to wait for room in the peer's queue. An envelope is
+ *                admitted when less than QueueBytes is queued for its peer. A
+ *                peer that is down queues until its queue is full.
+ *
+ * A broadcast goes to every peer, not to the sender; room is found in the
+ * queues of all peers that are not down, or it goes to none. A down peer whose
+ * queue is full is skipped and counted. With no peers it returns 0. While a
+ * broadcast waits, no later send overtakes it at the peers that lack room.
+ *
+ * Two programs that only send with timeout -1 and never receive stop each
+ * other: their queues fill up and both wait for room for ever.
+ *
+ * Returns 0 when accepted. -1, and nothing was sent: EINVAL: NULL, a pid below
+ * -1, data NULL with a size, a kind other than CTALK_MESSAGE, unknown flags,
+ * a reserved field not 0; EHOSTUNREACH: the pid is not in the cluster;
+ * EMSGSIZE: larger than MaxMessageBytes; EHOSTDOWN: CTALK_IF_UP, and the peer
+ * is not up; EAGAIN: no room within the timeout; ESHUTDOWN: closing; ENOMEM;
+ * EINTR; EOWNERDEAD.
+ */
+CTALK_EXPORT int ctalk_send (ctalk_server_t *server, const ctalk_envelope_t *envelope, int timeout_ms);
+
+/*
+ * The same, taking over the payload instead of copying it (from 4 KiB on;
+ * smaller ones are copied and freed at once).
+ *
+ *   free_fn   called exactly once with data and hint when the library is done
+ *             with a payload that was accepted: before ctalk_server_close ()
+ *             returns at the latest, on a thread of the library or inside some
+ *             ctalk call, with no lock held. It must not block. NULL: nothing
+ *             is called (a constant). A payload for the own pid is copied, and
+ *             freed at once.
+ *
+ * When it fails the payload is still the caller's and free_fn is not called.
+ * Until free_fn is called the payload must not be changed.
+ */
+CTALK_EXPORT int ctalk_send_owned (ctalk_server_t *server, const ctalk_envelope_t *envelope,
+                                   void (*free_fn) (void *data, void *hint), void *hint, int timeout_ms);
+
+/*
+ * Sends count envelopes in order, as that many ctalk_send () would, cheaper.
+ *
+ * Returns how many were accepted, from the first on: fewer than count when one
+ * of them failed (errno says why). -1 if none was. With count 0 it returns 0.
+ */
+CTALK_EXPORT int ctalk_send_many (ctalk_server_t *server, const ctalk_envelope_t *envelopes, size_t count,
+                                  int timeout_ms);
+
+/* -------------------------------------------------------------- receiving */
+
+/*
+ * Takes the next envelope from the inbox. Several threads may receive: each
+ * envelope goes to one of them, and envelopes of one peer are handed out in
+ * order.
+ *
+ *   envelope   overwritten: filled in on success, zeroed on failure (an
+ *              envelope that is still open must be closed first). data is
+ *              read-only and stays valid until ctalk_envelope_close (), even
+ *              after the server is closed. A kept envelope keeps at most the
+ *              frame (64 KiB) that it came in, or its own payload if that is
+ *              larger.
+ *
+ * Taking an envelope gives its sender room to send more: an application that
+ * does not receive stops those who send to it, and nobody else.
+ *
+ * -1: EAGAIN: nothing came within the timeout; EINTR: a signal handler ran, or
+ * ctalk_server_wake (); ESHUTDOWN: closing, whatever the inbox holds; EINVAL;
+ * EOWNERDEAD.
+ */
+CTALK_EXPORT int ctalk_recv (ctalk_server_t *server, ctalk_envelope_t *envelope, int timeout_ms);
+
+/*
+ * Waits for the first envelope, then takes what is there, at most capacity.
+ * Returns how many (at least 1). Each is closed on its own. -1: as ctalk_recv ();
+ * EINVAL also when capacity is 0.
+ */
+CTALK_EXPORT int ctalk_recv_many (ctalk_server_t *server, ctalk_envelope_t *envelopes, size_t capacity,
+                                  int timeout_ms);
+
+/*
+ * Ends the use of a received envelope: its data is freed or reused when nobody
+ * else holds it, and the envelope is zeroed. Twice is harmless, and so is NULL.
+ * Needs no server and may be called on any thread.
+ */
+CTALK_EXPORT void ctalk_envelope_close (ctalk_envelope_t *envelope);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,92 @@
+/*
+ * base.h - what every file may use: the assert, the limits with their units,
+ * byte order. It includes only standard headers and owns nothing.
+ */
+#ifndef CTKI_BASE_H
+#define CTKI_BASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* An internal invariant. Stays in release builds: a broken invariant must not
+ * go on to lose data. Never for bytes from outside: those get an error. */
+#define CTKI_ASSERT(x) ((x) ? (void) 0 : ctki_assert_failed (#x, __FILE__, __LINE__))
+_Noreturn void ctki_assert_failed (const char *what, const char *file, int line);
+
+#define CTKI_LIKELY(x) __builtin_expect (!!(x), 1)
+#define CTKI_UNLIKELY(x) __builtin_expect (!!(x), 0)
+#define CTKI_PRINTF(format, first) __attribute__ ((format (printf, format, first)))
+#define CTKI_CACHE_LINE 64
+#define CTKI_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define CTKI_MAX(a, b) ((a) > (b) ? (a) : (b))
+
+/* Limits, each with its unit. */
+enum {
+    CTKI_CHARGE_BYTES = 64,          /* what an envelope costs in a queue or window besides its payload */
+    CTKI_LARGE_BYTES = 4096,         /* from here on a payload is shared, not copied into a batch */
+    CTKI_LEASE_BYTES = 8192,         /* received frames up to here are copied, larger ones leased (pitfall H1) */
+    CTKI_FRAME_SLACK_BYTES = 512,    /* headers and checksum beside FrameBytes in a libzmq message */
+    CTKI_STACK_BYTES = 256 * 1024,   /* of a library thread */
+    CTKI_ENDPOINT_BYTES = 320,       /* the longest endpoint in text, its end included */
+    CTKI_CONFIG_BYTES = 1024 * 1024, /* the largest config file */
+    CTKI_JSON_DEPTH = 64             /* the deepest nesting in a config file */
+};
+
+/* Big-endian numbers at any alignment (the wire format). */
+static inline uint16_t ctki_get16 (const uint8_t *p)
+{
+    uint16_t v;
+    memcpy (&v, p, sizeof v);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    v = __builtin_bswap16 (v);
+#endif
+    return v;
+}
+
+static inline uint32_t ctki_get32 (const uint8_t *p)
+{
+    uint32_t v;
+    memcpy (&v, p, sizeof v);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    v = __builtin_bswap32 (v);
+#endif
+    return v;
+}
+
+static inline uint64_t ctki_get64 (const uint8_t *p)
+{
+    uint64_t v;
+    memcpy (&v, p, sizeof v);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    v = __builtin_bswap64 (v);
+#endif
+    return v;
+}
+
+static inline void ctki_put16 (uint8_t *p, uint16_t v)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    v = __builtin_bswap16 (v);
+#endif
+    memcpy (p, &v, sizeof v);
+}
+
+static inline void ctki_put32 (uint8_t *p, uint32_t v)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    v = __builtin_bswap32 (v);
+#endif
+    memcpy (p, &v, sizeof v);
+}
+
+static inline void ctki_put64 (uint8_t *p, uint64_t v)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    v = __builtin_bswap64 (v);
+#endif
+    memcpy (p, &v, sizeof v);
+}
+
+#endif

@@ -1,0 +1,173 @@
+/*
+ * sys.c - time, random numbers, threads and waiting on Linux.
+ */
+#include "src/sys.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+int64_t ctki_now_us (void)
+{
+    struct timespec now;
+    clock_gettime (CLOCK_MONOTONIC, &now);
+    return (int64_t) now.tv_sec * CTKI_S + now.tv_nsec / 1000;
+}
+
+int64_t ctki_deadline_us (int timeout_ms)
+{
+    return timeout_ms < 0 ? CTKI_FOREVER : ctki_now_us () + timeout_ms * CTKI_MS;
+}
+
+void ctki_random (void *out, size_t size)
+{
+    uint8_t *p = out;
+    while (size > 0) {
+        ssize_t got = getrandom (p, size, 0);
+        CTKI_ASSERT (got > 0 || errno == EINTR);
+        if (got > 0) {
+            p += got;
+            size -= (size_t) got;
+        }
+    }
+}
+
+uint64_t ctki_random64 (void)
+{
+    uint64_t value = 0;
+    while (value == 0)
+        ctki_random (&value, sizeof value);
+    return value;
+}
+
+/* ---- threads */
+
+typedef struct {
+    void *(*fn) (void *);
+    void *arg;
+} start_t;
+
+#if defined(__SANITIZE_THREAD__)
+#define STACK_BYTES (4 * CTKI_STACK_BYTES) /* its own frames are larger */
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define STACK_BYTES (4 * CTKI_STACK_BYTES)
+#endif
+#endif
+#ifndef STACK_BYTES
+#define STACK_BYTES CTKI_STACK_BYTES
+#endif
+
+int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg)
+{
+    pthread_attr_t attr;
+    sigset_t all, before;
+    int rc = pthread_attr_init (&attr);
+    if (rc)
+        return rc;
+    pthread_attr_setstacksize (&attr, STACK_BYTES);
+    sigfillset (&all);
+    pthread_sigmask (SIG_SETMASK, &all, &before); /* a new thread inherits the mask */
+    rc = pthread_create (thread, &attr, fn, arg);
+    pthread_sigmask (SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy (&attr);
+    if (rc == 0) {
+        char label[16];
+        snprintf (label, sizeof label, "%s", name);
+        pthread_setname_np (*thread, label);
+    }
+    return rc;
+}
+
+/* ---- fork */
+
+static atomic_uint generation;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+static void forked (void)
+{
+    atomic_fetch_add_explicit (&generation, 1, memory_order_relaxed);
+}
+
+static void watch_forks (void)
+{
+    pthread_atfork (NULL, NULL, forked);
+}
+
+unsigned ctki_fork_generation (void)
+{
+    pthread_once (&fork_once, watch_forks);
+    return atomic_load_explicit (&generation, memory_order_relaxed);
+}
+
+/* ---- the gate */
+
+/* A futex wait without a timeout is restarted after a handler with SA_RESTART;
+ * one with a timeout never is. So "for ever" waits a day at a time. */
+#define DAY_US (INT64_C (86400) * CTKI_S)
+
+static int futex_wait (atomic_uint *word, unsigned seen, int64_t until_us)
+{
+    struct timespec until = {.tv_sec = until_us / CTKI_S, .tv_nsec = until_us % CTKI_S * 1000};
+    if (syscall (SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen, &until, NULL, FUTEX_BITSET_MATCH_ANY) == 0)
+        return 0;
+    return errno;
+}
+
+static void futex_wake (atomic_uint *word, int count)
+{
+    int saved = errno;
+    syscall (SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+    errno = saved;
+}
+
+unsigned ctki_gate_ticket (ctki_gate_t *gate)
+{
+    atomic_fetch_add (&gate->waiters, 1);
+    return atomic_load (&gate->turn);
+}
+
+void ctki_gate_leave (ctki_gate_t *gate)
+{
+    atomic_fetch_sub (&gate->waiters, 1);
+}
+
+int ctki_gate_wait (ctki_gate_t *gate, unsigned ticket, int64_t deadline_us)
+{
+    int result = 0;
+    while (result == 0 && atomic_load (&gate->turn) == ticket) {
+        int64_t now = ctki_now_us ();
+        if (now >= deadline_us) {
+            result = EAGAIN;
+            break;
+        }
+        int64_t until = deadline_us - now > DAY_US ? now + DAY_US : deadline_us;
+        int rc = futex_wait (&gate->turn, ticket, until);
+        if (rc == EINTR)
+            result = EINTR;
+    }
+    ctki_gate_leave (gate);
+    return result;
+}
+
+static void open_for (ctki_gate_t *gate, int count)
+{
+    atomic_fetch_add (&gate->turn, 1);
+    if (atomic_load (&gate->waiters) > 0)
+        futex_wake (&gate->turn, count);
+}
+
+void ctki_gate_open (ctki_gate_t *gate)
+{
+    open_for (gate, INT32_MAX);
+}
+
+void ctki_gate_open_one (ctki_gate_t *gate)
+{
+    open_for (gate, 1);
+}

@@ -1,0 +1,75 @@
+/*
+ * sys.h - what the library asks of the operating system: time, random numbers,
+ * threads, waiting. Nothing here belongs to a server.
+ */
+#ifndef CTKI_SYS_H
+#define CTKI_SYS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "src/base.h"
+
+/* Times are microseconds of CLOCK_MONOTONIC. */
+#define CTKI_FOREVER INT64_MAX
+#define CTKI_MS INT64_C (1000)
+#define CTKI_S INT64_C (1000000)
+
+int64_t ctki_now_us (void);
+
+/* When a timeout of the public interface ends; -1 gives CTKI_FOREVER. */
+int64_t ctki_deadline_us (int timeout_ms);
+
+/* Unpredictable bytes, never all zero for a uint64_t by ctki_random64 (). */
+void ctki_random (void *out, size_t size);
+uint64_t ctki_random64 (void);
+
+/* Starts a thread with all signals blocked, a small stack and a name (cut to
+ * 15 characters). 0, or an errno. */
+int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg);
+
+/* How often this process descends from a fork since the library was used: a
+ * handle remembers it and is dead where it differs. */
+unsigned ctki_fork_generation (void);
+
+/* A gate: threads wait at it for a condition that some mutex protects, without
+ * holding the mutex. Take a ticket under the mutex when the condition does not
+ * hold, unlock, wait; whoever makes it true under the mutex opens the gate,
+ * then or after unlocking. Unlike a condition variable it reports signals. */
+typedef struct {
+    atomic_uint turn;
+    atomic_uint waiters;
+} ctki_gate_t;
+
+/* Under the mutex: announces a waiter. Each ticket ends in one wait or leave. */
+unsigned ctki_gate_ticket (ctki_gate_t *gate);
+
+/* 0 when the gate was opened since the ticket was taken (or for no reason);
+ * EAGAIN when the deadline passed; EINTR when a signal handler ran. */
+int ctki_gate_wait (ctki_gate_t *gate, unsigned ticket, int64_t deadline_us);
+void ctki_gate_leave (ctki_gate_t *gate);
+
+/* Wakes all waiters, or one. Async-signal-safe. */
+void ctki_gate_open (ctki_gate_t *gate);
+void ctki_gate_open_one (ctki_gate_t *gate);
+
+/* A counter in a figure: relaxed, no order implied. */
+typedef atomic_uint_fast64_t ctki_count_t;
+
+static inline void ctki_count (ctki_count_t *count, uint64_t by)
+{
+    atomic_fetch_add_explicit (count, by, memory_order_relaxed);
+}
+
+/* The same where a lock keeps other writers out: no locked instruction. */
+static inline void ctki_count_locked (ctki_count_t *count, uint64_t by)
+{
+    atomic_store_explicit (count, atomic_load_explicit (count, memory_order_relaxed) + by, memory_order_relaxed);
+}
+
+static inline uint64_t ctki_counted (const ctki_count_t *count)
+{
+    return atomic_load_explicit (count, memory_order_relaxed);
+}
+
+#endif
