@@ -27,8 +27,8 @@
 #include <zmq.h>
 
 enum {
-    TICK_MS = 100,          /* how often a waiting parent looks at the other children */
-    REAP_POLL_MS = 5,       /* how often it looks whether a child has ended */
+    TICK_MS = 100,           /* how often a waiting parent looks at the other children */
+    REAP_POLL_MS = 5,        /* how often it looks whether a child has ended */
     FIRST_COLUMN_CHARS = 22, /* of a table */
     OTHER_COLUMN_CHARS = 13
 };
@@ -175,6 +175,11 @@ static bool any_other_failed (const bench_group_t *group, int child)
     return false;
 }
 
+bool bench_any_failed (const bench_group_t *group)
+{
+    return any_other_failed (group, -1);
+}
+
 int bench_hear (bench_group_t *group, int child, bench_note_t *note, uint64_t deadline_ns, void (*tick) (void *arg),
                 void *arg)
 {
@@ -212,7 +217,8 @@ static int reap (bench_child_t *child, int flags)
     if (pid > 0 && WIFEXITED (status) && WEXITSTATUS (status) == 0)
         return 1;
     if (pid > 0 && WIFSIGNALED (status))
-        fprintf (stderr, "%s: ended by signal %d (%s)\n", child->name, WTERMSIG (status), strsignal (WTERMSIG (status)));
+        fprintf (stderr, "%s: ended by signal %d (%s)\n", child->name, WTERMSIG (status),
+                 strsignal (WTERMSIG (status)));
     return -1;
 }
 
@@ -232,10 +238,10 @@ static int join_child (bench_child_t *child, uint64_t deadline_ns)
     return reaped == 1 ? 0 : -1;
 }
 
-int bench_join (bench_group_t *group, uint64_t deadline_ns)
+int bench_join (bench_group_t *group, size_t count, uint64_t deadline_ns)
 {
     int result = 0;
-    for (size_t i = 0; i < group->count && result == 0; i++)
+    for (size_t i = 0; i < count && result == 0; i++)
         if (group->child[i].pid > 0)
             result = join_child (&group->child[i], deadline_ns);
     if (result != 0)
@@ -380,8 +386,8 @@ bool bench_parse_count (const char *option, const char *text, uint64_t least, ui
         *value = number;
         return true;
     }
-    fprintf (stderr, "--%s: a whole number from %" PRIu64 " to %" PRIu64 " is needed, not \"%s\"\n", option, least, most,
-             text);
+    fprintf (stderr, "--%s: a whole number from %" PRIu64 " to %" PRIu64 " is needed, not \"%s\"\n", option, least,
+             most, text);
     return false;
 }
 

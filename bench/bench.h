@@ -19,12 +19,12 @@
 #include <sys/types.h>
 
 enum {
-    BENCH_CHILDREN_MAX = 8,    /* children of a group */
-    BENCH_TEXT_BYTES = 512,    /* the text of a note, its end included */
-    BENCH_NUMBERS = 4,         /* numbers of a note */
-    BENCH_CELL_BYTES = 24,     /* a cell of a table, its end included */
-    BENCH_ROUNDS_MAX = 1000,   /* rounds of a bench */
-    BENCH_CLOSE_MS = 5000,     /* for the close of a server */
+    BENCH_CHILDREN_MAX = 8,     /* children of a group */
+    BENCH_TEXT_BYTES = 512,     /* the text of a note, its end included */
+    BENCH_NUMBERS = 4,          /* numbers of a note */
+    BENCH_CELL_BYTES = 24,      /* a cell of a table, its end included */
+    BENCH_ROUNDS_MAX = 1000,    /* rounds of a bench */
+    BENCH_CLOSE_MS = 5000,      /* for the close of a server */
     BENCH_PAYLOAD_MIN_BYTES = 8 /* room for the number of an envelope */
 };
 
@@ -57,7 +57,8 @@ static inline void bench_fill (uint8_t *data, size_t size, uint64_t number)
         memcpy (data + at, &word, sizeof word);
     }
     word += BENCH_STEP;
-    memcpy (data + at, &word, size - at);
+    if (at < size)
+        memcpy (data + at, &word, size - at);
 }
 
 /* Whether this is the payload with that number, to the last byte. */
@@ -73,7 +74,7 @@ static inline bool bench_check (const uint8_t *data, size_t size, uint64_t numbe
         wrong |= found ^ word;
     }
     word += BENCH_STEP;
-    return wrong == 0 && memcmp (data + at, &word, size - at) == 0;
+    return wrong == 0 && (at == size || memcmp (data + at, &word, size - at) == 0);
 }
 
 /* Says on what a payload that failed the check is wrong. */
@@ -125,9 +126,12 @@ int bench_tell (int fd, const bench_note_t *note);
 /* Child: gives up with a text. Returns 1, for use as exit status. */
 int bench_fail (int fd, const char *format, ...) __attribute__ ((format (printf, 2, 3)));
 
-/* Waits for the children to end, all with status 0, and takes their figures.
- * -1 after a message. Whatever still runs is killed. */
-int bench_join (bench_group_t *group, uint64_t deadline_ns);
+/* Parent: whether a child of the group has failed or ended; says so. */
+bool bench_any_failed (const bench_group_t *group);
+
+/* Waits for the first count children to end, all with status 0, and takes
+ * their figures. -1 after a message. Whatever then still runs is killed. */
+int bench_join (bench_group_t *group, size_t count, uint64_t deadline_ns);
 
 /* Kills and reaps every child that is left. */
 void bench_kill (bench_group_t *group);

@@ -17,7 +17,7 @@ _Noreturn void ctki_assert_failed (const char *what, const char *file, int line)
 
 #define CTKI_LIKELY(x) __builtin_expect (!!(x), 1)
 #define CTKI_UNLIKELY(x) __builtin_expect (!!(x), 0)
-#define CTKI_PRINTF(format, first) __attribute__ ((format (printf, format, first)))
+#define CTKI_PRINTF(text, first) __attribute__ ((format (printf, text, first)))
 #define CTKI_CACHE_LINE 64
 #define CTKI_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define CTKI_MAX(a, b) ((a) > (b) ? (a) : (b))

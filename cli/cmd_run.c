@@ -1,0 +1,478 @@
+/*
+ * cmd_run.c - "clustertalk run": one server between standard input and standard
+ * output. One thread waits for everything in one poll; sends never wait, so a
+ * full queue stops the reading of standard input and nothing else, and a slow
+ * reader of standard output stops the receiving and nothing else.
+ *
+ * It owns the server and both buffers. What may go wrong: a bad line (told,
+ * and on to the next), a peer that is absent (told at the end), a reader that
+ * goes away (closes), a signal (closes; a second one closes at once).
+ */
+#include "cli/cli.h"
+#include "cli/run.h"
+
+#include <clustertalk.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    OUTPUT_BYTES = 1 << 20,     /* with more than this waiting to be printed, nothing is received */
+    RECEIVE_ENVELOPES = 64,     /* taken from the inbox at a time */
+    RETRY_MS = 2,               /* a send that found no room is tried again after this */
+    DRAIN_LOOK_MS = 10,         /* while closing: how often to see what is left */
+    TIMEOUT_MS_DEFAULT = 5000,  /* of closing */
+    TIMEOUT_MS_MAX = 86400000,  /* a day */
+    ADDRESS_BYTES = 11,         /* the longest "PID " before a text */
+    DETAILS_PEERS = 16          /* so many peers are named in the closing line */
+};
+
+typedef struct {
+    const char *config_path;
+    ctalk_pid_t pid;
+    ctalk_pid_t to; /* with has_to */
+    bool has_to;
+    int timeout_ms;
+} run_options_t;
+
+typedef struct {
+    const run_options_t *options;
+    ctalk_server_t *server;
+    int fd; /* of the server's inbox */
+    run_input_t input;
+    run_output_t output;
+    ctalk_envelope_t envelope; /* with waiting: found no room yet; its data lies in the input's buffer */
+    bool waiting;
+    bool failed;            /* something could not be read or printed */
+    uint64_t refused_lines; /* not sent: told when it happened */
+} run_t;
+
+static const char help_text[] =
+    "Usage: clustertalk run --config FILE --pid N [--to PID] [--timeout MS]\n"
+    "Is one server of the cluster in FILE. Each line \"PID TEXT\" of standard input\n"
+    "is sent to server PID, each line \"* TEXT\" to all the others; the number of\n"
+    "the line, from 1, is its message id. Each envelope that comes is printed as\n"
+    "\"PID MSGID TEXT\", PID being the sender's.\n"
+    "\n"
+    "      --config FILE      who is in the cluster\n"
+    "      --pid N            which of them this server is\n"
+    "      --to PID           send whole lines to PID, \"*\" for all the others\n"
+    "      --timeout MS       how long closing may take (5000)\n"
+    "  -h, --help             this text\n"
+    "\n"
+    "TEXT is any bytes but the newline, up to MaxMessageBytes. It is printed as it\n"
+    "came, but for control characters (other than the tab) and bytes that are not\n"
+    "UTF-8, printed as \\xNN, and the backslash, printed as \\\\: what a peer sends\n"
+    "cannot drive your terminal, and can be read back.\n"
+    "\n"
+    "When a queue is full, standard input is not read until there is room; what\n"
+    "comes is printed all the same. The end of standard input, SIGINT, SIGTERM or\n"
+    "SIGHUP closes: the server waits until all is delivered, at most for the\n"
+    "timeout, and says on standard error what was left. A second signal closes at\n"
+    "once. A bad line is told on standard error with its number, and left out.\n"
+    "\n"
+    "Exit status: 0 every line was delivered, 1 not so, 2 wrong usage.\n";
+
+static volatile sig_atomic_t signals_seen;
+
+static void on_signal (int number)
+{
+    (void) number;
+    signals_seen++;
+}
+
+/* The signals are open only inside the poll, so that none is missed. */
+static void catch_signals (sigset_t *outside)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = on_signal};
+    struct sigaction former;
+    sigset_t caught;
+
+    sigemptyset (&caught);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        sigaction (numbers[i], NULL, &former);
+        if (numbers[i] == SIGHUP && former.sa_handler == SIG_IGN)
+            continue; /* under nohup */
+        sigaddset (&caught, numbers[i]);
+        sigaction (numbers[i], &action, NULL);
+    }
+    sigprocmask (SIG_BLOCK, &caught, outside);
+    sigdelset (outside, SIGINT);
+    sigdelset (outside, SIGTERM);
+}
+
+/* From here on a signal ends the process. */
+static void release_signals (const sigset_t *outside)
+{
+    signal (SIGINT, SIG_DFL);
+    signal (SIGTERM, SIG_DFL);
+    sigprocmask (SIG_SETMASK, outside, NULL);
+}
+
+/* ------------------------------------------------------------- the lines in */
+
+/* "PID" or "*", up to end. 0, or -1. */
+static int parse_pid (const char *text, size_t size, ctalk_pid_t *pid)
+{
+    char copy[ADDRESS_BYTES];
+    int64_t number;
+    if (size == 0 || size >= sizeof copy)
+        return -1;
+    memcpy (copy, text, size);
+    copy[size] = '\0';
+    if (strcmp (copy, "*") == 0) {
+        *pid = CTALK_BROADCAST;
+        return 0;
+    }
+    if (strlen (copy) != size || cli_number (copy, 0, INT32_MAX, &number) == -1)
+        return -1;
+    *pid = (ctalk_pid_t) number;
+    return 0;
+}
+
+static void refuse (run_t *run, const char *why)
+{
+    cli_error ("line %" PRId64 ": %s", run->input.number, why);
+    run->refused_lines++;
+}
+
+/* Makes an envelope of a line. 0, or -1: the line is bad, and said so. */
+static int address (run_t *run, const char *line, size_t size)
+{
+    run->envelope = (ctalk_envelope_t){.pid = run->options->to, .msg_id = run->input.number, .data = line, .size = size};
+    if (run->options->has_to)
+        return 0;
+    const char *space = memchr (line, ' ', size < ADDRESS_BYTES ? size : ADDRESS_BYTES);
+    if (!space || parse_pid (line, (size_t) (space - line), &run->envelope.pid) == -1) {
+        refuse (run, "not \"PID TEXT\" or \"* TEXT\"");
+        return -1;
+    }
+    run->envelope.data = space + 1;
+    run->envelope.size = size - (size_t) (space + 1 - line);
+    return 0;
+}
+
+static void say_why_not_sent (run_t *run, int code)
+{
+    char text[96];
+    if (code == EHOSTUNREACH)
+        snprintf (text, sizeof text, "there is no server %d in the cluster", (int) run->envelope.pid);
+    else if (code == EMSGSIZE)
+        snprintf (text, sizeof text, "%zu bytes are more than MaxMessageBytes", run->envelope.size);
+    else
+        snprintf (text, sizeof text, "not sent: %s", strerror (code));
+    refuse (run, text);
+}
+
+/* Tries to send the envelope at hand; with no room it waits. */
+static void try_send (run_t *run)
+{
+    run->waiting = false;
+    if (ctalk_send (run->server, &run->envelope, 0) == 0)
+        return;
+    if (errno == EAGAIN || errno == EINTR)
+        run->waiting = true;
+    else
+        say_why_not_sent (run, errno);
+}
+
+/* Sends the lines that were read, as far as there is room. */
+static void send_lines (run_t *run)
+{
+    const char *line;
+    size_t size;
+    if (run->waiting)
+        try_send (run);
+    while (!run->waiting) {
+        run_line_t result = run_input_line (&run->input, &line, &size);
+        if (result == RUN_NO_LINE)
+            return;
+        if (result == RUN_LINE_TOO_LONG)
+            refuse (run, "longer than MaxMessageBytes");
+        else if (address (run, line, size) == 0)
+            try_send (run);
+    }
+}
+
+static void read_input (run_t *run)
+{
+    if (run_input_read (&run->input, STDIN_FILENO) == 0 || errno == EINTR || errno == EAGAIN)
+        return;
+    cli_error ("standard input: %s", strerror (errno));
+    run->input.ended = true;
+    run->failed = true;
+}
+
+/* ----------------------------------------------------------- the lines out */
+
+/* Takes what is in the inbox, until the output is full enough. */
+static void receive (run_t *run)
+{
+    ctalk_envelope_t envelopes[RECEIVE_ENVELOPES];
+    while (run_output_waiting (&run->output) < OUTPUT_BYTES) {
+        int count = ctalk_recv_many (run->server, envelopes, RECEIVE_ENVELOPES, 0);
+        if (count <= 0)
+            return;
+        for (int i = 0; i < count; i++) {
+            if (envelopes[i].kind == CTALK_MESSAGE && run_output_add (&run->output, &envelopes[i]) == -1) {
+                cli_error ("an envelope of %zu bytes was not printed: %s", envelopes[i].size, strerror (errno));
+                run->failed = true;
+            }
+            ctalk_envelope_close (&envelopes[i]);
+        }
+        if (count < RECEIVE_ENVELOPES)
+            return;
+    }
+}
+
+static void write_output (run_t *run)
+{
+    if (run_output_write (&run->output, STDOUT_FILENO) == 0 || errno == EPIPE)
+        return;
+    cli_error ("standard output: %s", strerror (errno));
+    run->failed = true;
+}
+
+/* ------------------------------------------------------------- the one poll */
+
+enum { POLL_SERVER, POLL_OUTPUT, POLL_INPUT, POLL_COUNT };
+
+/* Waits for whatever can go on, at most timeout_ms (-1: for ever), and does
+ * it. wants_input: more lines may be read. */
+static void step (run_t *run, const sigset_t *outside, bool wants_input, int timeout_ms)
+{
+    bool full = run_output_waiting (&run->output) >= OUTPUT_BYTES;
+    bool printing = run_output_waiting (&run->output) > 0;
+    struct timespec limit = {timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
+    struct pollfd fds[POLL_COUNT] = {
+        [POLL_SERVER] = {.fd = full ? -1 : run->fd, .events = POLLIN},
+        [POLL_OUTPUT] = {.fd = run->output.broken ? -1 : STDOUT_FILENO, .events = printing ? POLLOUT : 0},
+        [POLL_INPUT] = {.fd = wants_input ? STDIN_FILENO : -1, .events = POLLIN}};
+
+    if (ppoll (fds, POLL_COUNT, timeout_ms < 0 ? NULL : &limit, outside) == -1)
+        return;
+    if (fds[POLL_SERVER].revents)
+        receive (run);
+    if (fds[POLL_OUTPUT].revents & (POLLERR | POLLHUP | POLLNVAL))
+        run->output.broken = true;
+    else if (fds[POLL_OUTPUT].revents & POLLOUT)
+        write_output (run);
+    if (fds[POLL_INPUT].revents)
+        read_input (run);
+}
+
+/* Runs until the end of the input, a signal, or the loss of the reader. */
+static void serve (run_t *run, const sigset_t *outside)
+{
+    while (signals_seen == 0 && !run->output.broken) {
+        send_lines (run);
+        if (run->input.ended && !run->waiting)
+            return;
+        step (run, outside, !run->waiting && !run->input.ended, run->waiting ? RETRY_MS : -1);
+    }
+}
+
+/* ------------------------------------------------------------------ closing */
+
+/* What is queued for a peer that may still take it: one that left does not. */
+static uint64_t still_queued (run_t *run, ctalk_pid_t peer)
+{
+    ctalk_stats_t stats;
+    if (ctalk_server_stats (run->server, peer, &stats) == -1 || stats.state == CTALK_STATE_LEFT)
+        return 0;
+    return stats.queued;
+}
+
+static bool is_drained (run_t *run, const ctalk_pid_t *peers, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (still_queued (run, peers[i]) > 0)
+            return false;
+    }
+    return run_output_waiting (&run->output) == 0;
+}
+
+/* Goes on receiving and printing until all is delivered: two servers that
+ * close at once and have much for each other need each other's reading. */
+static void drain (run_t *run, const sigset_t *outside, const ctalk_pid_t *peers, int count, int64_t deadline_ms)
+{
+    int signals = signals_seen;
+    receive (run);
+    while (!is_drained (run, peers, count) && signals_seen == signals) {
+        int64_t left = deadline_ms - cli_now_ms ();
+        if (left <= 0)
+            return;
+        step (run, outside, false, left < DRAIN_LOOK_MS ? (int) left : DRAIN_LOOK_MS);
+    }
+}
+
+/* " (2 to server 3, 1 to server 7)" when that is known to be all of it. */
+static void print_details (run_t *run, const ctalk_pid_t *peers, const uint64_t *queued, int count, int abandoned)
+{
+    uint64_t sum = 0;
+    int named = 0;
+    for (int i = 0; i < count; i++) {
+        sum += queued[i];
+        named += queued[i] > 0;
+    }
+    (void) run;
+    if (sum != (uint64_t) abandoned || named > DETAILS_PEERS)
+        return;
+    const char *before = " (";
+    for (int i = 0; i < count; i++) {
+        if (queued[i] > 0) {
+            fprintf (stderr, "%s%" PRIu64 " to server %d", before, queued[i], (int) peers[i]);
+            before = ", ";
+        }
+    }
+    fprintf (stderr, ")");
+}
+
+/* Says what did not get to its receiver. Returns whether anything did not. */
+static bool say_what_was_left (run_t *run, const ctalk_pid_t *peers, const uint64_t *queued, int count, int abandoned,
+                               uint64_t skipped)
+{
+    if (abandoned > 0) {
+        fprintf (stderr, "clustertalk: %d envelope%s not delivered", abandoned, abandoned == 1 ? " was" : "s were");
+        print_details (run, peers, queued, count, abandoned);
+        fputc ('\n', stderr);
+    }
+    if (skipped > 0)
+        cli_error ("%" PRIu64 " copies of broadcasts were left out: the server was down and its queue full", skipped);
+    if (run->waiting)
+        cli_error ("line %" PRId64 " was not sent: there was no room", run->input.number);
+    return abandoned > 0 || skipped > 0 || run->waiting;
+}
+
+static int close_server (run_t *run, const sigset_t *outside)
+{
+    int64_t deadline_ms = cli_now_ms () + run->options->timeout_ms;
+    int count = ctalk_server_members (run->server, NULL, 0);
+    ctalk_pid_t *peers = calloc ((size_t) count + 1, sizeof *peers);
+    uint64_t *queued = calloc ((size_t) count + 1, sizeof *queued);
+    ctalk_stats_t stats = {0};
+
+    if (!peers || !queued)
+        count = 0;
+    ctalk_server_members (run->server, peers, (size_t) count);
+    drain (run, outside, peers, count, deadline_ms);
+    ctalk_server_stats (run->server, CTALK_BROADCAST, &stats);
+    for (int i = 0; i < count; i++) {
+        ctalk_stats_t one;
+        queued[i] = ctalk_server_stats (run->server, peers[i], &one) == 0 ? one.queued : 0;
+    }
+    release_signals (outside);
+    int64_t left = signals_seen > 1 ? 0 : deadline_ms - cli_now_ms ();
+    int abandoned = ctalk_server_close (&run->server, left > 0 ? (int) left : 0);
+    bool incomplete = say_what_was_left (run, peers, queued, count, abandoned, stats.skipped);
+    free (peers);
+    free (queued);
+    return incomplete || run->failed || run->refused_lines > 0 ? CLI_FAILED : CLI_OK;
+}
+
+/* ------------------------------------------------------------------ opening */
+
+static size_t longest_line (const ctalk_config_t *config)
+{
+    const char *value = ctalk_config_get (config, "MaxMessageBytes");
+    return (value ? strtoull (value, NULL, 10) : 0) + ADDRESS_BYTES;
+}
+
+static int run_server (const run_options_t *options, const ctalk_config_t *config)
+{
+    run_t run = {.options = options};
+    ctalk_error_t error = {0};
+    sigset_t outside;
+
+    catch_signals (&outside);
+    run.server = ctalk_server_new (options->pid, config, &error);
+    if (!run.server) {
+        cli_error ("%s", error.text);
+        return CLI_FAILED;
+    }
+    run.fd = ctalk_server_fd (run.server);
+    if (run.fd == -1) {
+        cli_error ("the server's descriptor: %s", strerror (errno));
+        ctalk_server_close (&run.server, 0);
+        return CLI_FAILED;
+    }
+    run_input_init (&run.input, longest_line (config));
+    run_output_init (&run.output, STDOUT_FILENO);
+    serve (&run, &outside);
+    int status = close_server (&run, &outside);
+    run_output_fini (&run.output);
+    run_input_fini (&run.input);
+    return status;
+}
+
+static int run_config (const run_options_t *options)
+{
+    ctalk_error_t error = {0};
+    ctalk_config_t *config = ctalk_config_load (options->config_path, &error);
+    int status = CLI_FAILED;
+
+    if (!config)
+        cli_error ("%s", error.text);
+    else if (options->has_to && options->to != CTALK_BROADCAST && !ctalk_config_endpoint (config, options->to))
+        cli_error ("%s: there is no server %d to send to", options->config_path, (int) options->to);
+    else
+        status = run_server (options, config);
+    ctalk_config_destroy (&config);
+    return status;
+}
+
+static int take_option (run_options_t *options, int c)
+{
+    int64_t number = 0;
+    int status = CLI_OK;
+    switch (c) {
+    case CLI_OPT_CONFIG:
+        options->config_path = optarg;
+        break;
+    case CLI_OPT_PID:
+        status = cli_number_option ("run", "--pid", 0, INT32_MAX, &number);
+        options->pid = (ctalk_pid_t) number;
+        break;
+    case CLI_OPT_TO:
+        options->has_to = true;
+        if (parse_pid (optarg, strlen (optarg), &options->to) == -1)
+            status = cli_usage_error ("run", "--to: '%s' is not a pid or *", optarg);
+        break;
+    default:
+        status = cli_number_option ("run", "--timeout", 0, TIMEOUT_MS_MAX, &number);
+        options->timeout_ms = (int) number;
+    }
+    return status;
+}
+
+int cmd_run (int argc, char **argv)
+{
+    static const struct option table[] = {
+        {"help", no_argument, NULL, CLI_OPT_HELP},          {"config", required_argument, NULL, CLI_OPT_CONFIG},
+        {"pid", required_argument, NULL, CLI_OPT_PID},      {"to", required_argument, NULL, CLI_OPT_TO},
+        {"timeout", required_argument, NULL, CLI_OPT_TIMEOUT}, {NULL, 0, NULL, 0}};
+    run_options_t options = {.pid = -1, .timeout_ms = TIMEOUT_MS_DEFAULT};
+    int c;
+
+    while ((c = getopt_long (argc, argv, ":h", table, NULL)) != -1) {
+        if (c == 'h' || c == CLI_OPT_HELP)
+            return cli_print (help_text);
+        if (c == '?' || c == ':')
+            return cli_option_error ("run", argv, table, c);
+        if (take_option (&options, c) != CLI_OK)
+            return CLI_USAGE;
+    }
+    if (optind < argc)
+        return cli_usage_error ("run", "unexpected argument '%s'", argv[optind]);
+    if (!options.config_path)
+        return cli_usage_error ("run", "--config FILE is missing");
+    if (options.pid == -1)
+        return cli_usage_error ("run", "--pid N is missing");
+    return run_config (&options);
+}

@@ -1,0 +1,34 @@
+#!/bin/sh
+# Runs all tests, the quick ones and the stress tests; installs and builds what
+# is missing before, in build/. Run again, it only tests. The last line says how
+# many tests passed and failed; the exit status is 0 if none failed.
+#
+#   CTALK_TEST_SCALE=N       divides the counts of envelopes (slow machines)
+#   CTALK_TEST_TIMESCALE=N   multiplies the deadlines
+set -eu
+top=$(cd "$(dirname "$0")/.." && pwd)
+. "$top/scripts/lib.sh"
+build=$top/build
+
+# shellcheck disable=SC2086 # words, not one argument
+need_packages $build_packages $test_packages
+need_configure
+configure_in "$build"
+build_in "$build" all
+build_in "$build" check TESTS=
+raise_descriptors
+
+# One after the other, not side by side: several of them measure.
+say "make check-stress: the quick tests, then the stress tests"
+find "$build" -name '*.trs' -exec rm -f {} +
+status=0
+make -s -C "$build" check-stress VERBOSE=1 || status=$?
+
+# shellcheck disable=SC2046 # three words
+set -- $(count_results "$build")
+if [ "$status" -ne 0 ] && [ "$2" -eq 0 ]; then set -- "$1" 1 "$3"; fi
+if [ -n "${CTALK_TEST_SCALE-}${CTALK_TEST_TIMESCALE-}" ]; then
+    say "scaled: counts divided by ${CTALK_TEST_SCALE:-1}, deadlines multiplied by ${CTALK_TEST_TIMESCALE:-1}"
+fi
+total_line "$@"
+[ "$2" -eq 0 ]

@@ -1,0 +1,100 @@
+/*
+ * peers.h - who is there: a map from numbers to things, and the record that
+ * the threads of a server share about one peer. Pure data: no socket, no
+ * thread, no clock.
+ */
+#ifndef CTKI_PEERS_H
+#define CTKI_PEERS_H
+
+#include <clustertalk.h>
+
+#include "src/base.h"
+#include "src/sys.h"
+
+/* ---- map: uint64_t to a pointer, by open addressing */
+
+typedef struct {
+    uint64_t key;
+    void *value; /* NULL: free */
+} ctki_slot_t;
+
+typedef struct {
+    ctki_slot_t *slots;
+    size_t capacity; /* a power of two, or 0 */
+    size_t count;
+} ctki_map_t;
+
+void ctki_map_fini (ctki_map_t *map);
+
+/* The value of a key, or NULL. */
+void *ctki_map_get (const ctki_map_t *map, uint64_t key);
+
+/* Sets a key's value, not NULL. -1: ENOMEM. */
+int ctki_map_put (ctki_map_t *map, uint64_t key, void *value);
+
+/* Removes a key; returns the value it had, or NULL. */
+void *ctki_map_remove (ctki_map_t *map, uint64_t key);
+
+/* ---- peer */
+
+struct ctki_sender;
+struct ctki_in;
+
+/* What is known about one peer. Made when it is first needed, so that a listed
+ * peer that nobody talks to costs a pointer. Reference-counted. */
+typedef struct ctki_peer {
+    ctalk_pid_t pid;
+    atomic_uint refs;
+
+    /* Under the outbox's lock. */
+    char *endpoint;     /* where to connect; NULL: not known yet (its port is the system's choice) */
+    bool removed;       /* no longer in the cluster */
+    bool asked;         /* the router was asked to start its sender */
+    unsigned standing;  /* waiting senders that stand in line here */
+    unsigned long mark; /* the last pass over the line that found somebody standing here */
+
+    /* The router's alone. */
+    struct ctki_sender *sender; /* NULL: not started */
+    struct ctki_in *in;         /* the receiving half; NULL: nothing came yet */
+    bool ring;                  /* its mailbox got something in this step */
+    struct ctki_peer *ring_next;
+
+    /* Atomic, each on its own. */
+    ctki_count_t queued_bytes; /* the charge admitted and not settled */
+    atomic_int state;          /* CTALK_STATE_... */
+    atomic_int_fast64_t state_since_us;
+    atomic_int_fast64_t heard_us; /* when a valid frame last came, on either connection; 0: never */
+    ctki_count_t incarnation;     /* as last seen */
+    atomic_bool left;             /* it said goodbye and has not come back */
+    ctki_count_t accepted, delivered, abandoned, in_doubt, skipped;
+    ctki_count_t refused_full, refused_too_big, refused_not_up;
+    ctki_count_t received, consumed, no_such_actor;
+    ctki_count_t duplicates, malformed, retransmitted, reconnects, rtt_us, rtt_worst_us;
+} ctki_peer_t;
+
+/* A peer with one reference; the endpoint is copied. NULL: ENOMEM. */
+ctki_peer_t *ctki_peer_new (ctalk_pid_t pid, const char *endpoint, int64_t now_us);
+void ctki_peer_hold (ctki_peer_t *peer);
+void ctki_peer_release (ctki_peer_t *peer);
+
+/* Whether a broadcast may pass it over when its queue is full. */
+static inline bool ctki_peer_is_down (ctki_peer_t *peer)
+{
+    int state = atomic_load_explicit (&peer->state, memory_order_relaxed);
+    return state == CTALK_STATE_DOWN || state == CTALK_STATE_LEFT;
+}
+
+/* ---- crowd: the receivers of a broadcast, an immutable list */
+
+typedef struct {
+    atomic_uint refs;
+    size_t count;
+    ctki_peer_t *peer[];
+} ctki_crowd_t;
+
+/* Room for so many; the caller fills it with references. NULL: ENOMEM. */
+ctki_crowd_t *ctki_crowd_new (size_t capacity);
+void ctki_crowd_hold (ctki_crowd_t *crowd);
+void ctki_crowd_release (ctki_crowd_t *crowd);
+
+#endif

@@ -1,0 +1,478 @@
+/*
+ * sock.c - the sockets on libzmq, with the settings that are known to be safe
+ * (HACKING.md names them and why). The one file that includes zmq.h.
+ *
+ * What may go wrong: libzmq aborts the process on some resource failures, so
+ * ctalk_server_new () checks descriptors first; a send that succeeded may be
+ * lost with its connection.
+ */
+#include "src/sock.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <zmq.h>
+
+#include "src/error.h"
+#include "src/mem.h"
+
+#if defined(__SANITIZE_THREAD__)
+#define CTKI_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CTKI_TSAN 1
+#endif
+#endif
+
+#ifdef CTKI_TSAN
+/* libzmq orders the two ends of a pipe, but is not instrumented: say so. */
+void __tsan_acquire (void *address);
+void __tsan_release (void *address);
+static char pipe_order;
+#define ORDER_RELEASE() __tsan_release (&pipe_order)
+#define ORDER_ACQUIRE() __tsan_acquire (&pipe_order)
+#else
+#define ORDER_RELEASE() ((void) 0)
+#define ORDER_ACQUIRE() ((void) 0)
+#endif
+
+/* ---- the context */
+
+static pthread_mutex_t context_lock = PTHREAD_MUTEX_INITIALIZER;
+static void *context;
+static unsigned context_refs;
+static unsigned long pair_number;
+static pthread_once_t context_once = PTHREAD_ONCE_INIT;
+
+static void before_fork (void)
+{
+    pthread_mutex_lock (&context_lock);
+}
+
+static void after_fork_parent (void)
+{
+    pthread_mutex_unlock (&context_lock);
+}
+
+/* The child has none of the context's threads: it forgets it and may make its own. */
+static void after_fork_child (void)
+{
+    context = NULL;
+    context_refs = 0;
+    pthread_mutex_unlock (&context_lock);
+}
+
+static void watch_forks (void)
+{
+    pthread_atfork (before_fork, after_fork_parent, after_fork_child);
+}
+
+static void *new_context (int io_threads, ctalk_error_t *error)
+{
+    int major, minor, patch;
+    zmq_version (&major, &minor, &patch);
+    if (major * 10000 + minor * 100 + patch < 40304) {
+        ctki_error_set (error, ENOTSUP, "libzmq %d.%d.%d is too old: 4.3.4 or newer is needed", major, minor, patch);
+        return NULL;
+    }
+    struct rlimit limit = {0};
+    getrlimit (RLIMIT_NOFILE, &limit);
+    rlim_t sockets = CTKI_MIN (limit.rlim_max, (rlim_t) 65535); /* fixed by the first socket (pitfall E8) */
+    void *fresh = zmq_ctx_new ();
+    if (!fresh || zmq_ctx_set (fresh, ZMQ_BLOCKY, 0) || zmq_ctx_set (fresh, ZMQ_IO_THREADS, io_threads)
+        || zmq_ctx_set (fresh, ZMQ_MAX_SOCKETS, (int) sockets)) {
+        int code = errno;
+        if (fresh)
+            zmq_ctx_term (fresh);
+        ctki_error_set (error, code, "cannot make a libzmq context: %s", zmq_strerror (code));
+        return NULL;
+    }
+    return fresh;
+}
+
+int ctki_context_ref (int io_threads, ctalk_error_t *error)
+{
+    pthread_once (&context_once, watch_forks);
+    pthread_mutex_lock (&context_lock);
+    int result = 0;
+    if (!context)
+        result = (context = new_context (io_threads, error)) ? 0 : -1;
+    if (result == 0)
+        context_refs++;
+    pthread_mutex_unlock (&context_lock);
+    return result;
+}
+
+void ctki_context_unref (void)
+{
+    pthread_mutex_lock (&context_lock);
+    CTKI_ASSERT (context_refs > 0);
+    if (--context_refs == 0) {
+        while (zmq_ctx_term (context) && errno == EINTR) {
+        }
+        context = NULL;
+    }
+    pthread_mutex_unlock (&context_lock);
+}
+
+/* ---- sockets */
+
+struct ctki_sock {
+    void *zmq;
+    bool router;
+    bool watched; /* a monitor is on */
+};
+
+static int set_int (void *zmq, int option, int value)
+{
+    return zmq_setsockopt (zmq, option, &value, sizeof value);
+}
+
+static ctki_sock_t *open_sock (int type)
+{
+    ctki_sock_t *sock = ctki_alloc_zero (sizeof *sock);
+    if (!sock)
+        return NULL;
+    sock->router = type == ZMQ_ROUTER;
+    sock->zmq = zmq_socket (context, type);
+    if (!sock->zmq || set_int (sock->zmq, ZMQ_LINGER, 0)) {
+        int code = errno;
+        ctki_sock_close (&sock);
+        errno = code;
+    }
+    return sock;
+}
+
+void ctki_sock_close (ctki_sock_t **sock_p)
+{
+    ctki_sock_t *sock = *sock_p;
+    if (!sock)
+        return;
+    *sock_p = NULL;
+    if (sock->watched)
+        zmq_socket_monitor (sock->zmq, NULL, 0);
+    if (sock->zmq)
+        zmq_close (sock->zmq);
+    ctki_free (sock);
+}
+
+/* What router and dealer have in common. No ZMTP heartbeats (pitfall C5). */
+static int set_common (void *zmq, const ctki_sock_options_t *options)
+{
+    int64_t part = options->frame_bytes;
+    return set_int (zmq, ZMQ_SNDHWM, options->send_frames) || set_int (zmq, ZMQ_RCVHWM, options->receive_frames)
+           || zmq_setsockopt (zmq, ZMQ_MAXMSGSIZE, &part, sizeof part) || set_int (zmq, ZMQ_HANDSHAKE_IVL, 3000)
+           || set_int (zmq, ZMQ_HEARTBEAT_IVL, 0) || set_int (zmq, ZMQ_TCP_KEEPALIVE, 1)
+           || set_int (zmq, ZMQ_TCP_KEEPALIVE_IDLE, 10) || set_int (zmq, ZMQ_TCP_KEEPALIVE_INTVL, 2)
+           || set_int (zmq, ZMQ_TCP_KEEPALIVE_CNT, 3) || set_int (zmq, ZMQ_TCP_MAXRT, 5000)
+           || set_int (zmq, ZMQ_IPV6, options->v6)
+           || (options->send_buffer && set_int (zmq, ZMQ_SNDBUF, options->send_buffer));
+}
+
+static ctki_sock_t *give_up (ctki_sock_t *sock)
+{
+    int code = errno;
+    ctki_sock_close (&sock);
+    errno = code;
+    return NULL;
+}
+
+ctki_sock_t *ctki_sock_router (const ctki_sock_options_t *options)
+{
+    ctki_sock_t *sock = open_sock (ZMQ_ROUTER);
+    if (!sock)
+        return NULL;
+    if (set_common (sock->zmq, options) || set_int (sock->zmq, ZMQ_ROUTER_MANDATORY, 1)
+        || set_int (sock->zmq, ZMQ_BACKLOG, options->backlog)
+        || zmq_setsockopt (sock->zmq, ZMQ_ZAP_DOMAIN, options->domain, strlen (options->domain)))
+        return give_up (sock);
+    return sock;
+}
+
+ctki_sock_t *ctki_sock_dealer (const ctki_sock_options_t *options)
+{
+    ctki_sock_t *sock = open_sock (ZMQ_DEALER);
+    if (!sock)
+        return NULL;
+    if (set_common (sock->zmq, options) || set_int (sock->zmq, ZMQ_IMMEDIATE, 1)
+        || set_int (sock->zmq, ZMQ_CONNECT_TIMEOUT, 2000) || set_int (sock->zmq, ZMQ_RECONNECT_IVL, 10)
+        || set_int (sock->zmq, ZMQ_RECONNECT_IVL_MAX, 1000))
+        return give_up (sock);
+    return sock;
+}
+
+int ctki_sock_pair (ctki_sock_t *ends[2])
+{
+    char name[64];
+    pthread_mutex_lock (&context_lock);
+    unsigned long number = ++pair_number;
+    pthread_mutex_unlock (&context_lock);
+    snprintf (name, sizeof name, "inproc://clustertalk-pipe-%lu", number);
+    ends[0] = open_sock (ZMQ_PAIR);
+    ends[1] = ends[0] ? open_sock (ZMQ_PAIR) : NULL;
+    if (ends[1] && !set_int (ends[0]->zmq, ZMQ_SNDHWM, 0) && !set_int (ends[0]->zmq, ZMQ_RCVHWM, 0)
+        && !set_int (ends[1]->zmq, ZMQ_SNDHWM, 0) && !set_int (ends[1]->zmq, ZMQ_RCVHWM, 0)
+        && !zmq_bind (ends[0]->zmq, name) && !zmq_connect (ends[1]->zmq, name))
+        return 0;
+    int code = errno;
+    ctki_sock_close (&ends[0]);
+    ctki_sock_close (&ends[1]);
+    errno = code;
+    return -1;
+}
+
+int ctki_sock_bind (ctki_sock_t *sock, const char *endpoint, char *bound, size_t size)
+{
+    /* A port that was just closed is free again a moment later: the old
+     * listener is closed by another thread of libzmq (pitfall E5). That wait
+     * belongs to close, not here. */
+    if (zmq_bind (sock->zmq, endpoint))
+        return -1;
+    return zmq_getsockopt (sock->zmq, ZMQ_LAST_ENDPOINT, bound, &size);
+}
+
+int ctki_sock_connect (ctki_sock_t *sock, const char *endpoint)
+{
+    return zmq_connect (sock->zmq, endpoint);
+}
+
+int ctki_sock_disconnect (ctki_sock_t *sock, const char *endpoint)
+{
+    return zmq_disconnect (sock->zmq, endpoint);
+}
+
+int ctki_sock_fd (ctki_sock_t *sock)
+{
+    int fd = -1;
+    size_t size = sizeof fd;
+    zmq_getsockopt (sock->zmq, ZMQ_FD, &fd, &size);
+    return fd;
+}
+
+unsigned ctki_sock_events (ctki_sock_t *sock)
+{
+    int events = 0;
+    size_t size = sizeof events;
+    if (zmq_getsockopt (sock->zmq, ZMQ_EVENTS, &events, &size))
+        return 0;
+    return (events & ZMQ_POLLIN ? (unsigned) CTKI_READABLE : 0) | (events & ZMQ_POLLOUT ? (unsigned) CTKI_WRITABLE : 0);
+}
+
+/* ---- sending */
+
+static void let_go (void *data, void *hint)
+{
+    (void) data;
+    ctki_buf_release (hint, 1);
+}
+
+/* On libzmq's thread: the payload is freed elsewhere. */
+static void let_go_owned (void *data, void *hint)
+{
+    (void) data;
+    ctki_buf_t *buf = hint;
+    atomic_fetch_sub_explicit (&buf->io_refs, 1, memory_order_release);
+}
+
+static int fill (zmq_msg_t *msg, const ctki_part_t *part)
+{
+    if (!part->buf) {
+        if (zmq_msg_init_size (msg, part->size))
+            return -1;
+        if (part->size)
+            memcpy (zmq_msg_data (msg), part->data, part->size);
+        return 0;
+    }
+    /* libzmq only reads it */
+    void *data = (void *) (uintptr_t) part->data;
+    if (zmq_msg_init_data (msg, data, part->size, part->owned ? let_go_owned : let_go, part->buf))
+        return -1;
+    if (part->owned)
+        atomic_fetch_add_explicit (&part->buf->io_refs, 1, memory_order_relaxed);
+    else
+        ctki_buf_hold (part->buf, 1);
+    return 0;
+}
+
+static int send_part (ctki_sock_t *sock, const ctki_part_t *part, int flags)
+{
+    zmq_msg_t msg;
+    if (fill (&msg, part))
+        return -1;
+    if (zmq_msg_send (&msg, sock->zmq, ZMQ_DONTWAIT | flags) >= 0)
+        return 0;
+    int code = errno;
+    zmq_msg_close (&msg); /* the caller of a failed send still owns it (pitfall E7) */
+    errno = code;
+    return -1;
+}
+
+/* A connection's id as libzmq makes them: a zero byte and 32 bits. */
+enum { RID_BYTES = 5 };
+
+static int send_rid (ctki_sock_t *sock, uint64_t rid)
+{
+    uint8_t id[RID_BYTES] = {0};
+    ctki_put32 (id + 1, (uint32_t) rid);
+    return zmq_send (sock->zmq, id, sizeof id, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0 ? -1 : 0;
+}
+
+int ctki_sock_send (ctki_sock_t *sock, uint64_t rid, const ctki_part_t *parts, int count)
+{
+    if (sock->router && send_rid (sock, rid)) /* stop at the first error (pitfall A8) */
+        return -1;
+    for (int i = 0; i < count; i++) {
+        if (send_part (sock, &parts[i], i + 1 < count ? ZMQ_SNDMORE : 0) == 0)
+            continue;
+        if (i == 0 && !sock->router)
+            return -1;
+        /* Out of memory between two parts: end the message, so that the next
+         * one begins where it should; the session takes it as lost. */
+        int code = errno;
+        zmq_send (sock->zmq, "", 0, ZMQ_DONTWAIT);
+        errno = code;
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- receiving */
+
+static zmq_msg_t *raw (ctki_message_t *message, int part)
+{
+    _Static_assert (sizeof (zmq_msg_t) <= CTKI_MESSAGE_BYTES, "a zmq_msg_t fits");
+    return (zmq_msg_t *) (void *) message->raw[part].bytes;
+}
+
+static int receive_rid (ctki_sock_t *sock, uint64_t *rid)
+{
+    uint8_t id[RID_BYTES + 1];
+    int size = zmq_recv (sock->zmq, id, sizeof id, ZMQ_DONTWAIT);
+    if (size < 0)
+        return -1;
+    *rid = size == RID_BYTES && id[0] == 0 ? UINT64_C (1) << 32 | ctki_get32 (id + 1) : 0;
+    return 0;
+}
+
+int ctki_sock_receive (ctki_sock_t *sock, ctki_message_t *message)
+{
+    message->rid = 0;
+    message->count = 0;
+    if (sock->router && receive_rid (sock, &message->rid))
+        return -1;
+    bool more = true;
+    while (more) {
+        zmq_msg_t spare;
+        bool wanted = message->count < CTKI_MESSAGE_PARTS;
+        zmq_msg_t *msg = wanted ? raw (message, message->count) : &spare;
+        zmq_msg_init (msg);
+        if (zmq_msg_recv (msg, sock->zmq, ZMQ_DONTWAIT) < 0) {
+            int code = errno;
+            zmq_msg_close (msg);
+            ctki_message_close (message);
+            errno = code;
+            return -1;
+        }
+        more = zmq_msg_more (msg) != 0;
+        if (wanted) {
+            message->data[message->count] = zmq_msg_data (msg);
+            message->size[message->count] = zmq_msg_size (msg);
+        } else
+            zmq_msg_close (&spare);
+        message->count++;
+    }
+    return 0;
+}
+
+void ctki_message_close (ctki_message_t *message)
+{
+    for (int i = 0; i < message->count && i < CTKI_MESSAGE_PARTS; i++)
+        zmq_msg_close (raw (message, i));
+    message->count = 0;
+}
+
+typedef struct {
+    ctki_buf_t buf; /* first */
+    zmq_msg_t msg;
+} lease_t;
+
+static void end_lease (ctki_buf_t *buf)
+{
+    lease_t *lease = (lease_t *) buf;
+    zmq_msg_close (&lease->msg);
+    ctki_free (lease);
+}
+
+ctki_buf_t *ctki_message_lease (ctki_message_t *message, int part)
+{
+    const uint8_t *data = message->data[part];
+    size_t size = message->size[part];
+    if (size <= CTKI_LEASE_BYTES || (uintptr_t) data % 8 != 0) {
+        ctki_buf_t *copy = ctki_buf_new (size);
+        if (copy && size)
+            memcpy (copy->data, data, size);
+        return copy;
+    }
+    lease_t *lease = ctki_alloc (sizeof *lease);
+    if (!lease)
+        return NULL;
+    atomic_init (&lease->buf.refs, 1);
+    atomic_init (&lease->buf.io_refs, 0);
+    lease->buf.end = end_lease;
+    lease->buf.size = size;
+    zmq_msg_init (&lease->msg);
+    zmq_msg_move (&lease->msg, raw (message, part));
+    lease->buf.data = zmq_msg_data (&lease->msg);
+    return &lease->buf;
+}
+
+/* ---- the monitor */
+
+ctki_sock_t *ctki_sock_monitor (ctki_sock_t *dealer)
+{
+    char name[64];
+    snprintf (name, sizeof name, "inproc://clustertalk-monitor-%p", dealer->zmq);
+    int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
+                 | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+    if (zmq_socket_monitor (dealer->zmq, name, events))
+        return NULL;
+    dealer->watched = true;
+    ctki_sock_t *monitor = open_sock (ZMQ_PAIR);
+    if (!monitor)
+        return NULL;
+    /* Unbounded: a monitor that is full stops the I/O thread (pitfall F1). */
+    if (set_int (monitor->zmq, ZMQ_RCVHWM, 0) || zmq_connect (monitor->zmq, name))
+        return give_up (monitor);
+    return monitor;
+}
+
+ctki_link_t ctki_sock_monitor_next (ctki_sock_t *monitor)
+{
+    ctki_message_t message;
+    if (ctki_sock_receive (monitor, &message))
+        return CTKI_LINK_NONE;
+    uint16_t event = 0;
+    if (message.count == 2 && message.size[0] >= sizeof event) /* else half an event (pitfall F2) */
+        memcpy (&event, message.data[0], sizeof event);
+    ctki_message_close (&message);
+    if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
+        return CTKI_LINK_UP;
+    return event == ZMQ_EVENT_DISCONNECTED ? CTKI_LINK_DOWN : CTKI_LINK_REFUSED;
+}
+
+/* ---- pipe */
+
+int ctki_pipe_send (ctki_sock_t *end, const void *data, size_t size)
+{
+    ORDER_RELEASE ();
+    return zmq_send (end->zmq, data, size, ZMQ_DONTWAIT) < 0 ? -1 : 0;
+}
+
+int ctki_pipe_receive (ctki_sock_t *end, void *data, size_t size)
+{
+    int got = zmq_recv (end->zmq, data, size, ZMQ_DONTWAIT);
+    if (got >= 0)
+        ORDER_ACQUIRE ();
+    return got;
+}

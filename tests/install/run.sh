@@ -1,0 +1,98 @@
+#!/bin/sh
+# Goal: a program outside the tree can be built with pkg-config alone against an
+# installed prefix, in C and in C++, against the shared and against the static
+# library, and it runs; the installed tool runs too.
+set -eu
+source_dir=$(cd "${srcdir:-.}/tests/install" && pwd)
+: "${CC:=cc}" "${PKG_CONFIG:=pkg-config}" "${MAKE:=make}" "${CFLAGS=}" "${SANITIZER_FLAGS=}" "${CXX=}"
+unset MAKEFLAGS MFLAGS MAKELEVEL # this is not a part of the make that runs the tests
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+count=0
+failures=0
+
+# check WHAT COMMAND...: one test, passed when the command succeeds.
+check () {
+    what=$1
+    shift
+    count=$((count + 1))
+    if "$@"; then
+        echo "ok $count - $what"
+    else
+        failures=$((failures + 1))
+        echo "not ok $count - $what"
+    fi
+}
+
+# Another prefix than configure was told, under a DESTDIR: what a packager does.
+stage=$scratch/stage
+prefix=/opt/elsewhere
+install_it () {
+    $MAKE -s -C "${top_builddir:-.}" install DESTDIR="$stage" prefix=$prefix >"$scratch/install.log" 2>&1 && return 0
+    cat "$scratch/install.log"
+    return 1
+}
+check "make install DESTDIR=... prefix=..." install_it
+
+# To the programs it is a system whose root is $stage.
+pc=$(find "$stage" -name clustertalk.pc)
+lib=$(dirname "$(dirname "$pc")")
+PKG_CONFIG_PATH=$(dirname "$pc")${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
+export PKG_CONFIG_PATH
+ask () {
+    $PKG_CONFIG --define-variable=prefix="$stage$prefix" "$@" clustertalk
+}
+check "clustertalk.pc names the prefix it was installed to" \
+    test "$($PKG_CONFIG --variable=prefix clustertalk)" = "$prefix"
+version=$($PKG_CONFIG --modversion clustertalk)
+check "clustertalk.pc names the version $version" test "$version" = "${PACKAGE_VERSION:-$version}"
+shared_libs=$(ask --libs)
+check "shared: $shared_libs" test "$(echo $shared_libs)" = "-L$lib -lclustertalk"
+check "the header is where clustertalk.pc says" test -f "$(ask --variable=includedir)/clustertalk.h"
+
+# build_and_run COMPILER SOURCE FLAGS...: in a folder of its own.
+build_and_run () {
+    compiler=$1
+    source=$2
+    shift 2
+    mkdir -p "$scratch/out"
+    rm -f "$scratch/out/consumer"
+    # shellcheck disable=SC2046,SC2086 # words, not one argument
+    (cd "$scratch/out" && cp "$source_dir/$source" . &&
+        $compiler -Wall -Wextra -Wpedantic -Werror $CFLAGS $SANITIZER_FLAGS $(ask --cflags) "$source" -o consumer "$@" &&
+        LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} ./consumer "$version")
+}
+
+# The static library alone, so that -lclustertalk can mean nothing else.
+mkdir -p "$scratch/static"
+if [ -f "$lib/libclustertalk.a" ]; then cp "$lib/libclustertalk.a" "$scratch/static"; fi
+static_libs="-L$scratch/static $(ask --libs --static | sed "s|-L$lib *||")"
+
+consumers () { # language, compiler, source
+    if [ -e "$lib/libclustertalk.so" ]; then
+        # shellcheck disable=SC2086
+        check "$1, shared" build_and_run "$2" "$3" $shared_libs
+    else
+        echo "skip - $1, shared: no shared library was built"
+    fi
+    if [ -f "$lib/libclustertalk.a" ]; then
+        # shellcheck disable=SC2086
+        check "$1, static: $static_libs" build_and_run "$2" "$3" $static_libs
+    else
+        echo "skip - $1, static: no static library was built"
+    fi
+}
+consumers C "$CC -std=c11" consumer.c
+if [ -n "$CXX" ]; then
+    consumers C++ "$CXX -std=c++11" consumer.cc
+else
+    echo "skip - C++: no C++ compiler (Debian: apt-get install g++)"
+fi
+
+tool_says () {
+    LD_LIBRARY_PATH=$lib "$stage$prefix/bin/clustertalk" --version | grep -F "$version"
+}
+check "the installed tool runs" tool_says
+
+[ "$failures" -eq 0 ]

@@ -1,0 +1,41 @@
+/*
+ * thread.h - threads of a test: they note trouble instead of asserting, and are
+ * joined within a deadline.
+ */
+#ifndef CTKI_TEST_THREAD_H
+#define CTKI_TEST_THREAD_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "tests/support/trouble.h"
+
+typedef struct {
+    pthread_t thread;
+    bool (*run) (void *arg, ctki_trouble_t *trouble);
+    void *arg;
+    ctki_trouble_t trouble;
+    atomic_int tid; /* of the kernel; 0: not running yet */
+    atomic_bool done;
+} ctki_thread_t;
+
+/* Starts run (arg, trouble) on a thread of its own, with a stack of 256 KiB. */
+void ctki_thread_start (ctki_thread_t *thread, bool (*run) (void *arg, ctki_trouble_t *trouble), void *arg);
+
+/* Waits for its end and fails the test with its trouble, or when it does not end in time. */
+void ctki_thread_join (ctki_thread_t *thread);
+
+/* The same within ms. */
+void ctki_thread_join_within (ctki_thread_t *thread, int ms);
+
+/*
+ * Waits until the thread sleeps in the kernel and still does so ten looks
+ * later: the nearest thing to an event for "this call is blocked now".
+ */
+void ctki_thread_await_blocked (ctki_thread_t *thread);
+
+/* Sends it a signal each millisecond until it is done: one sent before it waits would miss the wait. */
+void ctki_thread_pester (ctki_thread_t *thread, int signal_number);
+
+#endif
