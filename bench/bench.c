@@ -58,16 +58,16 @@ uint64_t bench_cpu_ns (void)
 
 void bench_describe (char *text, size_t capacity, const uint8_t *data, size_t size, uint64_t number)
 {
-    uint64_t found = 0;
+    uint64_t found = 0, place = BENCH_PLACE (number);
     if (size < sizeof found) {
-        snprintf (text, capacity, "envelope %" PRIu64 " has only %zu bytes", number, size);
+        snprintf (text, capacity, "envelope %" PRIu64 " has only %zu bytes", place, size);
         return;
     }
     memcpy (&found, data, sizeof found);
-    if (found != number)
-        snprintf (text, capacity, "envelope %" PRIu64 " expected, but %" PRIu64 " came", number, found);
+    if (BENCH_PLACE (found) != place)
+        snprintf (text, capacity, "envelope %" PRIu64 " expected, but %" PRIu64 " came", place, BENCH_PLACE (found));
     else
-        snprintf (text, capacity, "the content of envelope %" PRIu64 " was changed", number);
+        snprintf (text, capacity, "envelope %" PRIu64 " was changed on its way", place);
 }
 
 /* ---------------------------------------------------------------- processes */
@@ -148,6 +148,18 @@ int bench_listen (int fd, bench_note_t *note)
     return taken == 1 ? 0 : -1;
 }
 
+/* Says how a child ended that has closed its end; it is still to be reaped. */
+static void tell_end (const bench_child_t *child)
+{
+    siginfo_t info = {0};
+    while (waitid (P_PID, (id_t) child->pid, &info, WEXITED | WNOWAIT) != 0 && errno == EINTR)
+        ;
+    if (info.si_code == CLD_EXITED)
+        fprintf (stderr, "%s: ended with status %d before it was done\n", child->name, info.si_status);
+    else
+        fprintf (stderr, "%s: ended by signal %d (%s)\n", child->name, info.si_status, strsignal (info.si_status));
+}
+
 /* Whether a child has failed or ended; says so. A note that is no failure stays where it is. */
 static bool has_failed (const bench_child_t *child, bench_note_t *note, int taken)
 {
@@ -158,7 +170,7 @@ static bool has_failed (const bench_child_t *child, bench_note_t *note, int take
     }
     if (taken == -1) {
         bench_progress ("%s", "");
-        fprintf (stderr, "%s: ended before it was done\n", child->name);
+        tell_end (child);
         return true;
     }
     return false;
@@ -167,7 +179,7 @@ static bool has_failed (const bench_child_t *child, bench_note_t *note, int take
 static bool any_other_failed (const bench_group_t *group, int child)
 {
     for (size_t i = 0; i < group->count; i++) {
-        bench_note_t note;
+        bench_note_t note = {0};
         const bench_child_t *other = &group->child[i];
         if ((int) i != child && has_failed (other, &note, take_note (other->fd, &note, MSG_PEEK)))
             return true;
@@ -224,7 +236,7 @@ static int reap (bench_child_t *child, int flags)
 
 static int join_child (bench_child_t *child, uint64_t deadline_ns)
 {
-    bench_note_t note;
+    bench_note_t note = {0};
     int reaped;
     while ((reaped = reap (child, WNOHANG)) == 0) {
         if (bench_now_ns () >= deadline_ns) {

@@ -77,7 +77,10 @@ static inline bool bench_check (const uint8_t *data, size_t size, uint64_t numbe
     return wrong == 0 && (at == size || memcmp (data + at, &word, size - at) == 0);
 }
 
-/* Says on what a payload that failed the check is wrong. */
+/* The number without its top byte, in which a bench may tell ways apart. */
+#define BENCH_PLACE(number) ((number) & (UINT64_MAX >> 8))
+
+/* Says in what a payload that failed the check is wrong, by its place. */
 void bench_describe (char *text, size_t capacity, const uint8_t *data, size_t size, uint64_t number);
 
 /* ---------------------------------------------------------------- processes */

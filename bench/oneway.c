@@ -378,8 +378,8 @@ static int run_turn (turn_t *turn, uint64_t round, result_t *result)
     int receiver = bench_start (&group, "receiver", receiver_body, turn);
     int sender = receiver < 0 ? -1 : bench_start (&group, "sender", sender_body, turn);
     if (sender < 0 || lead_turn (&group, receiver, sender, &watch, deadline_ns, &received, &sent) != 0) {
-        fprintf (stderr, "round %" PRIu64 ", %s: failed after %" PRIu64 " envelopes\n", round, turn->contestant->name,
-                 atomic_load (turn->done));
+        fprintf (stderr, "round %" PRIu64 ", %s: failed after at least %" PRIu64 " envelopes\n", round,
+                 turn->contestant->name, atomic_load (turn->done));
         bench_kill (&group);
         return -1;
     }

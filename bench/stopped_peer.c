@@ -266,7 +266,8 @@ static int take_one (worker_t *worker, const ctalk_envelope_t *envelope, uint64_
     if (envelope->size == turn->options->size && envelope->msg_id == (int64_t) place
         && bench_check (envelope->data, envelope->size, number))
         return 0;
-    bench_describe (worker->error, sizeof worker->error, envelope->data, envelope->size, number);
+    int used = snprintf (worker->error, sizeof worker->error, "from server %d: ", (int) envelope->pid);
+    bench_describe (worker->error + used, sizeof worker->error - (size_t) used, envelope->data, envelope->size, number);
     return -1;
 }
 

@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define CLI_PRINTF(format, first) __attribute__ ((format (printf, format, first)))
+#define CLI_PRINTF(text, first) __attribute__ ((format (printf, text, first)))
 
 /* Exit statuses. A signal ends with CLI_SIGNALLED + its number. */
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_SIGNALLED = 128 };

@@ -13,22 +13,21 @@
 #error "PACKAGE_VERSION must be given"
 #endif
 
-static const char help_text[] =
-    "Usage: clustertalk COMMAND [OPTION]...\n"
-    "Lets a group of servers talk to each other.\n"
-    "\n"
-    "  demo [--config FILE] [--servers N] [--repeat K] FILE\n"
-    "                         carry the lines of a text file through a cluster of\n"
-    "                         server processes and check every line\n"
-    "  run --config FILE --pid N [--to PID]\n"
-    "                         be one server: send the lines of standard input,\n"
-    "                         print what comes\n"
-    "  check-config FILE      check a config file, tell every error\n"
-    "\n"
-    "  -h, --help             this text; with a command: about the command\n"
-    "  -V, --version          the version\n"
-    "\n"
-    "Exit status: 0 all is well, 1 something failed, 2 wrong usage.\n";
+static const char help_text[] = "Usage: clustertalk COMMAND [OPTION]...\n"
+                                "Lets a group of servers talk to each other.\n"
+                                "\n"
+                                "  demo [--config FILE] [--servers N] [--repeat K] FILE\n"
+                                "                         carry the lines of a text file through a cluster of\n"
+                                "                         server processes and check every line\n"
+                                "  run --config FILE --pid N [--to PID]\n"
+                                "                         be one server: send the lines of standard input,\n"
+                                "                         print what comes\n"
+                                "  check-config FILE      check a config file, tell every error\n"
+                                "\n"
+                                "  -h, --help             this text; with a command: about the command\n"
+                                "  -V, --version          the version\n"
+                                "\n"
+                                "Exit status: 0 all is well, 1 something failed, 2 wrong usage.\n";
 
 static int print_version (void)
 {
@@ -51,9 +50,8 @@ static void raise_descriptor_limit (void)
 
 static int main_options (int argc, char **argv)
 {
-    static const struct option options[] = {{"help", no_argument, NULL, CLI_OPT_HELP},
-                                            {"version", no_argument, NULL, CLI_OPT_VERSION},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"help", no_argument, NULL, CLI_OPT_HELP}, {"version", no_argument, NULL, CLI_OPT_VERSION}, {NULL, 0, NULL, 0}};
     int c = getopt_long (argc, argv, "+:hV", options, NULL);
     if (c == 'h' || c == CLI_OPT_HELP)
         return cli_print (help_text);

@@ -14,16 +14,15 @@
  * senders that have not started yet. */
 enum { SERVER_DESCRIPTORS = 16, SENDER_DESCRIPTORS = 8, IDLE_SENDERS_DESCRIPTORS = 2 };
 
-static const char help_text[] =
-    "Usage: clustertalk check-config FILE\n"
-    "Checks a config file. A good one gives \"ok\" and a summary on standard output:\n"
-    "the servers, the options that differ from their defaults, and the descriptors\n"
-    "and threads that one of its servers needs. A bad one gives every error on\n"
-    "standard error, as FILE:LINE:COLUMN: TEXT.\n"
-    "\n"
-    "  -h, --help             this text\n"
-    "\n"
-    "Exit status: 0 the config is good, 1 it is not, 2 wrong usage.\n";
+static const char help_text[] = "Usage: clustertalk check-config FILE\n"
+                                "Checks a config file. A good one gives \"ok\" and a summary on standard output:\n"
+                                "the servers, the options that differ from their defaults, and the descriptors\n"
+                                "and threads that one of its servers needs. A bad one gives every error on\n"
+                                "standard error, as FILE:LINE:COLUMN: TEXT.\n"
+                                "\n"
+                                "  -h, --help             this text\n"
+                                "\n"
+                                "Exit status: 0 the config is good, 1 it is not, 2 wrong usage.\n";
 
 static void print_config_error (const ctalk_error_t *error, void *arg)
 {

@@ -22,14 +22,14 @@
 #include <unistd.h>
 
 enum {
-    OUTPUT_BYTES = 1 << 20,     /* with more than this waiting to be printed, nothing is received */
-    RECEIVE_ENVELOPES = 64,     /* taken from the inbox at a time */
-    RETRY_MS = 2,               /* a send that found no room is tried again after this */
-    DRAIN_LOOK_MS = 10,         /* while closing: how often to see what is left */
-    TIMEOUT_MS_DEFAULT = 5000,  /* of closing */
-    TIMEOUT_MS_MAX = 86400000,  /* a day */
-    ADDRESS_BYTES = 11,         /* the longest "PID " before a text */
-    DETAILS_PEERS = 16          /* so many peers are named in the closing line */
+    OUTPUT_BYTES = 1 << 20,    /* with more than this waiting to be printed, nothing is received */
+    RECEIVE_ENVELOPES = 64,    /* taken from the inbox at a time */
+    RETRY_MS = 2,              /* a send that found no room is tried again after this */
+    DRAIN_LOOK_MS = 10,        /* while closing: how often to see what is left */
+    TIMEOUT_MS_DEFAULT = 5000, /* of closing */
+    TIMEOUT_MS_MAX = 86400000, /* a day */
+    ADDRESS_BYTES = 11,        /* the longest "PID " before a text */
+    DETAILS_PEERS = 16         /* so many peers are named in the closing line */
 };
 
 typedef struct {
@@ -49,34 +49,35 @@ typedef struct {
     ctalk_envelope_t envelope; /* with waiting: found no room yet; its data lies in the input's buffer */
     bool waiting;
     bool failed;            /* something could not be read or printed */
+    sigset_t caught;        /* blocked outside the poll */
+    sigset_t outside;       /* the mask inside the poll */
     uint64_t refused_lines; /* not sent: told when it happened */
 } run_t;
 
-static const char help_text[] =
-    "Usage: clustertalk run --config FILE --pid N [--to PID] [--timeout MS]\n"
-    "Is one server of the cluster in FILE. Each line \"PID TEXT\" of standard input\n"
-    "is sent to server PID, each line \"* TEXT\" to all the others; the number of\n"
-    "the line, from 1, is its message id. Each envelope that comes is printed as\n"
-    "\"PID MSGID TEXT\", PID being the sender's.\n"
-    "\n"
-    "      --config FILE      who is in the cluster\n"
-    "      --pid N            which of them this server is\n"
-    "      --to PID           send whole lines to PID, \"*\" for all the others\n"
-    "      --timeout MS       how long closing may take (5000)\n"
-    "  -h, --help             this text\n"
-    "\n"
-    "TEXT is any bytes but the newline, up to MaxMessageBytes. It is printed as it\n"
-    "came, but for control characters (other than the tab) and bytes that are not\n"
-    "UTF-8, printed as \\xNN, and the backslash, printed as \\\\: what a peer sends\n"
-    "cannot drive your terminal, and can be read back.\n"
-    "\n"
-    "When a queue is full, standard input is not read until there is room; what\n"
-    "comes is printed all the same. The end of standard input, SIGINT, SIGTERM or\n"
-    "SIGHUP closes: the server waits until all is delivered, at most for the\n"
-    "timeout, and says on standard error what was left. A second signal closes at\n"
-    "once. A bad line is told on standard error with its number, and left out.\n"
-    "\n"
-    "Exit status: 0 every line was delivered, 1 not so, 2 wrong usage.\n";
+static const char help_text[] = "Usage: clustertalk run --config FILE --pid N [--to PID] [--timeout MS]\n"
+                                "Is one server of the cluster in FILE. Each line \"PID TEXT\" of standard input\n"
+                                "is sent to server PID, each line \"* TEXT\" to all the others; the number of\n"
+                                "the line, from 1, is its message id. Each envelope that comes is printed as\n"
+                                "\"PID MSGID TEXT\", PID being the sender's.\n"
+                                "\n"
+                                "      --config FILE      who is in the cluster\n"
+                                "      --pid N            which of them this server is\n"
+                                "      --to PID           send whole lines to PID, \"*\" for all the others\n"
+                                "      --timeout MS       how long closing may take (5000)\n"
+                                "  -h, --help             this text\n"
+                                "\n"
+                                "TEXT is any bytes but the newline, up to MaxMessageBytes. It is printed as it\n"
+                                "came, but for control characters (other than the tab) and bytes that are not\n"
+                                "UTF-8, printed as \\xNN, and the backslash, printed as \\\\: what a peer sends\n"
+                                "cannot drive your terminal, and can be read back.\n"
+                                "\n"
+                                "When a queue is full, standard input is not read until there is room; what\n"
+                                "comes is printed all the same. The end of standard input, SIGINT, SIGTERM or\n"
+                                "SIGHUP closes: the server waits until all is delivered, at most for the\n"
+                                "timeout, and says on standard error what was left. A second signal closes at\n"
+                                "once. A bad line is told on standard error with its number, and left out.\n"
+                                "\n"
+                                "Exit status: 0 every line was delivered, 1 not so, 2 wrong usage.\n";
 
 static volatile sig_atomic_t signals_seen;
 
@@ -87,32 +88,35 @@ static void on_signal (int number)
 }
 
 /* The signals are open only inside the poll, so that none is missed. */
-static void catch_signals (sigset_t *outside)
+static void catch_signals (sigset_t *caught, sigset_t *outside)
 {
     static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
     struct sigaction action = {.sa_handler = on_signal};
     struct sigaction former;
-    sigset_t caught;
 
-    sigemptyset (&caught);
+    sigemptyset (caught);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         sigaction (numbers[i], NULL, &former);
         if (numbers[i] == SIGHUP && former.sa_handler == SIG_IGN)
             continue; /* under nohup */
-        sigaddset (&caught, numbers[i]);
+        sigaddset (caught, numbers[i]);
         sigaction (numbers[i], &action, NULL);
     }
-    sigprocmask (SIG_BLOCK, &caught, outside);
-    sigdelset (outside, SIGINT);
-    sigdelset (outside, SIGTERM);
+    sigprocmask (SIG_BLOCK, caught, outside);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        sigdelset (outside, numbers[i]);
 }
 
-/* From here on a signal ends the process. */
-static void release_signals (const sigset_t *outside)
+/* From here on a signal ends the process. Returns whether one had come that the
+ * poll did not see. */
+static bool release_signals (const sigset_t *caught, const sigset_t *outside)
 {
+    static const struct timespec now = {0, 0};
+    bool came = sigtimedwait (caught, NULL, &now) > 0;
     signal (SIGINT, SIG_DFL);
     signal (SIGTERM, SIG_DFL);
     sigprocmask (SIG_SETMASK, outside, NULL);
+    return came;
 }
 
 /* ------------------------------------------------------------- the lines in */
@@ -145,7 +149,8 @@ static void refuse (run_t *run, const char *why)
 /* Makes an envelope of a line. 0, or -1: the line is bad, and said so. */
 static int address (run_t *run, const char *line, size_t size)
 {
-    run->envelope = (ctalk_envelope_t){.pid = run->options->to, .msg_id = run->input.number, .data = line, .size = size};
+    run->envelope =
+        (ctalk_envelope_t){.pid = run->options->to, .msg_id = run->input.number, .data = line, .size = size};
     if (run->options->has_to)
         return 0;
     const char *space = memchr (line, ' ', size < ADDRESS_BYTES ? size : ADDRESS_BYTES);
@@ -245,7 +250,7 @@ enum { POLL_SERVER, POLL_OUTPUT, POLL_INPUT, POLL_COUNT };
 
 /* Waits for whatever can go on, at most timeout_ms (-1: for ever), and does
  * it. wants_input: more lines may be read. */
-static void step (run_t *run, const sigset_t *outside, bool wants_input, int timeout_ms)
+static void step (run_t *run, bool wants_input, int timeout_ms)
 {
     bool full = run_output_waiting (&run->output) >= OUTPUT_BYTES;
     bool printing = run_output_waiting (&run->output) > 0;
@@ -255,7 +260,7 @@ static void step (run_t *run, const sigset_t *outside, bool wants_input, int tim
         [POLL_OUTPUT] = {.fd = run->output.broken ? -1 : STDOUT_FILENO, .events = printing ? POLLOUT : 0},
         [POLL_INPUT] = {.fd = wants_input ? STDIN_FILENO : -1, .events = POLLIN}};
 
-    if (ppoll (fds, POLL_COUNT, timeout_ms < 0 ? NULL : &limit, outside) == -1)
+    if (ppoll (fds, POLL_COUNT, timeout_ms < 0 ? NULL : &limit, &run->outside) == -1)
         return;
     if (fds[POLL_SERVER].revents)
         receive (run);
@@ -268,17 +273,44 @@ static void step (run_t *run, const sigset_t *outside, bool wants_input, int tim
 }
 
 /* Runs until the end of the input, a signal, or the loss of the reader. */
-static void serve (run_t *run, const sigset_t *outside)
+static void serve (run_t *run)
 {
     while (signals_seen == 0 && !run->output.broken) {
         send_lines (run);
         if (run->input.ended && !run->waiting)
             return;
-        step (run, outside, !run->waiting && !run->input.ended, run->waiting ? RETRY_MS : -1);
+        step (run, !run->waiting && !run->input.ended, run->waiting ? RETRY_MS : -1);
     }
 }
 
 /* ------------------------------------------------------------------ closing */
+
+/* The end of a server: its members, and what was queued for each of them at
+ * the last look. */
+typedef struct {
+    int64_t deadline_ms;
+    int count;
+    ctalk_pid_t *pids;
+    uint64_t *queued;
+    uint64_t skipped;
+    int abandoned;
+} closing_t;
+
+static void closing_init (closing_t *closing, run_t *run)
+{
+    int count = ctalk_server_members (run->server, NULL, 0);
+    *closing = (closing_t){.deadline_ms = cli_now_ms () + run->options->timeout_ms};
+    closing->pids = calloc ((size_t) count + 1, sizeof *closing->pids);
+    closing->queued = calloc ((size_t) count + 1, sizeof *closing->queued);
+    if (closing->pids && closing->queued)
+        closing->count = ctalk_server_members (run->server, closing->pids, (size_t) count);
+}
+
+static void closing_fini (closing_t *closing)
+{
+    free (closing->pids);
+    free (closing->queued);
+}
 
 /* What is queued for a peer that may still take it: one that left does not. */
 static uint64_t still_queued (run_t *run, ctalk_pid_t peer)
@@ -289,10 +321,10 @@ static uint64_t still_queued (run_t *run, ctalk_pid_t peer)
     return stats.queued;
 }
 
-static bool is_drained (run_t *run, const ctalk_pid_t *peers, int count)
+static bool is_drained (run_t *run, const closing_t *closing)
 {
-    for (int i = 0; i < count; i++) {
-        if (still_queued (run, peers[i]) > 0)
+    for (int i = 0; i < closing->count; i++) {
+        if (still_queued (run, closing->pids[i]) > 0)
             return false;
     }
     return run_output_waiting (&run->output) == 0;
@@ -300,79 +332,80 @@ static bool is_drained (run_t *run, const ctalk_pid_t *peers, int count)
 
 /* Goes on receiving and printing until all is delivered: two servers that
  * close at once and have much for each other need each other's reading. */
-static void drain (run_t *run, const sigset_t *outside, const ctalk_pid_t *peers, int count, int64_t deadline_ms)
+static void drain (run_t *run, const closing_t *closing)
 {
     int signals = signals_seen;
     receive (run);
-    while (!is_drained (run, peers, count) && signals_seen == signals) {
-        int64_t left = deadline_ms - cli_now_ms ();
+    while (!is_drained (run, closing) && signals_seen == signals) {
+        int64_t left = closing->deadline_ms - cli_now_ms ();
         if (left <= 0)
             return;
-        step (run, outside, false, left < DRAIN_LOOK_MS ? (int) left : DRAIN_LOOK_MS);
+        step (run, false, left < DRAIN_LOOK_MS ? (int) left : DRAIN_LOOK_MS);
     }
 }
 
-/* " (2 to server 3, 1 to server 7)" when that is known to be all of it. */
-static void print_details (run_t *run, const ctalk_pid_t *peers, const uint64_t *queued, int count, int abandoned)
+static void look_at_figures (run_t *run, closing_t *closing)
+{
+    ctalk_stats_t stats;
+    if (ctalk_server_stats (run->server, CTALK_BROADCAST, &stats) == 0)
+        closing->skipped = stats.skipped;
+    for (int i = 0; i < closing->count; i++) {
+        if (ctalk_server_stats (run->server, closing->pids[i], &stats) == 0)
+            closing->queued[i] = stats.queued;
+    }
+}
+
+/* " (2 to server 3, 1 to server 7)", when that is known to be all of it. */
+static void print_details (const closing_t *closing)
 {
     uint64_t sum = 0;
     int named = 0;
-    for (int i = 0; i < count; i++) {
-        sum += queued[i];
-        named += queued[i] > 0;
-    }
-    (void) run;
-    if (sum != (uint64_t) abandoned || named > DETAILS_PEERS)
-        return;
     const char *before = " (";
-    for (int i = 0; i < count; i++) {
-        if (queued[i] > 0) {
-            fprintf (stderr, "%s%" PRIu64 " to server %d", before, queued[i], (int) peers[i]);
+    for (int i = 0; i < closing->count; i++) {
+        sum += closing->queued[i];
+        named += closing->queued[i] > 0;
+    }
+    if (sum != (uint64_t) closing->abandoned || named > DETAILS_PEERS)
+        return;
+    for (int i = 0; i < closing->count; i++) {
+        if (closing->queued[i] > 0) {
+            fprintf (stderr, "%s%" PRIu64 " to server %d", before, closing->queued[i], (int) closing->pids[i]);
             before = ", ";
         }
     }
-    fprintf (stderr, ")");
+    fputc (')', stderr);
 }
 
 /* Says what did not get to its receiver. Returns whether anything did not. */
-static bool say_what_was_left (run_t *run, const ctalk_pid_t *peers, const uint64_t *queued, int count, int abandoned,
-                               uint64_t skipped)
+static bool say_what_was_left (const run_t *run, const closing_t *closing)
 {
-    if (abandoned > 0) {
-        fprintf (stderr, "clustertalk: %d envelope%s not delivered", abandoned, abandoned == 1 ? " was" : "s were");
-        print_details (run, peers, queued, count, abandoned);
+    if (closing->abandoned > 0) {
+        fprintf (stderr, "clustertalk: %d envelope%s not delivered", closing->abandoned,
+                 closing->abandoned == 1 ? " was" : "s were");
+        print_details (closing);
         fputc ('\n', stderr);
     }
-    if (skipped > 0)
-        cli_error ("%" PRIu64 " copies of broadcasts were left out: the server was down and its queue full", skipped);
+    if (closing->skipped > 0)
+        cli_error ("%" PRIu64 " copies of broadcasts were left out: the server was down and its queue full",
+                   closing->skipped);
     if (run->waiting)
-        cli_error ("line %" PRId64 " was not sent: there was no room", run->input.number);
-    return abandoned > 0 || skipped > 0 || run->waiting;
+        cli_error ("line %" PRId64 " and what follows it was not sent: there was no room", run->input.number);
+    return closing->abandoned > 0 || closing->skipped > 0 || run->waiting;
 }
 
-static int close_server (run_t *run, const sigset_t *outside)
+static int close_server (run_t *run)
 {
-    int64_t deadline_ms = cli_now_ms () + run->options->timeout_ms;
-    int count = ctalk_server_members (run->server, NULL, 0);
-    ctalk_pid_t *peers = calloc ((size_t) count + 1, sizeof *peers);
-    uint64_t *queued = calloc ((size_t) count + 1, sizeof *queued);
-    ctalk_stats_t stats = {0};
+    closing_t closing;
+    int signals = signals_seen;
 
-    if (!peers || !queued)
-        count = 0;
-    ctalk_server_members (run->server, peers, (size_t) count);
-    drain (run, outside, peers, count, deadline_ms);
-    ctalk_server_stats (run->server, CTALK_BROADCAST, &stats);
-    for (int i = 0; i < count; i++) {
-        ctalk_stats_t one;
-        queued[i] = ctalk_server_stats (run->server, peers[i], &one) == 0 ? one.queued : 0;
-    }
-    release_signals (outside);
-    int64_t left = signals_seen > 1 ? 0 : deadline_ms - cli_now_ms ();
-    int abandoned = ctalk_server_close (&run->server, left > 0 ? (int) left : 0);
-    bool incomplete = say_what_was_left (run, peers, queued, count, abandoned, stats.skipped);
-    free (peers);
-    free (queued);
+    closing_init (&closing, run);
+    drain (run, &closing);
+    look_at_figures (run, &closing);
+    bool hurried = release_signals (&run->caught, &run->outside) || signals_seen > signals;
+    int64_t left = hurried ? 0 : closing.deadline_ms - cli_now_ms ();
+    closing.abandoned = ctalk_server_close (&run->server, left > 0 ? (int) left : 0);
+    bool incomplete = say_what_was_left (run, &closing);
+    closing_fini (&closing);
     return incomplete || run->failed || run->refused_lines > 0 ? CLI_FAILED : CLI_OK;
 }
 
@@ -388,9 +421,8 @@ static int run_server (const run_options_t *options, const ctalk_config_t *confi
 {
     run_t run = {.options = options};
     ctalk_error_t error = {0};
-    sigset_t outside;
 
-    catch_signals (&outside);
+    catch_signals (&run.caught, &run.outside);
     run.server = ctalk_server_new (options->pid, config, &error);
     if (!run.server) {
         cli_error ("%s", error.text);
@@ -404,8 +436,8 @@ static int run_server (const run_options_t *options, const ctalk_config_t *confi
     }
     run_input_init (&run.input, longest_line (config));
     run_output_init (&run.output, STDOUT_FILENO);
-    serve (&run, &outside);
-    int status = close_server (&run, &outside);
+    serve (&run);
+    int status = close_server (&run);
     run_output_fini (&run.output);
     run_input_fini (&run.input);
     return status;
@@ -453,10 +485,12 @@ static int take_option (run_options_t *options, int c)
 
 int cmd_run (int argc, char **argv)
 {
-    static const struct option table[] = {
-        {"help", no_argument, NULL, CLI_OPT_HELP},          {"config", required_argument, NULL, CLI_OPT_CONFIG},
-        {"pid", required_argument, NULL, CLI_OPT_PID},      {"to", required_argument, NULL, CLI_OPT_TO},
-        {"timeout", required_argument, NULL, CLI_OPT_TIMEOUT}, {NULL, 0, NULL, 0}};
+    static const struct option table[] = {{"help", no_argument, NULL, CLI_OPT_HELP},
+                                          {"config", required_argument, NULL, CLI_OPT_CONFIG},
+                                          {"pid", required_argument, NULL, CLI_OPT_PID},
+                                          {"to", required_argument, NULL, CLI_OPT_TO},
+                                          {"timeout", required_argument, NULL, CLI_OPT_TIMEOUT},
+                                          {NULL, 0, NULL, 0}};
     run_options_t options = {.pid = -1, .timeout_ms = TIMEOUT_MS_DEFAULT};
     int c;
 

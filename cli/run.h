@@ -43,7 +43,7 @@ typedef struct {
     size_t capacity;
     size_t start; /* of what was not written yet */
     size_t end;
-    bool broken;  /* the reader has gone, or the descriptor cannot be written */
+    bool broken;   /* the reader has gone, or the descriptor cannot be written */
     bool ordinary; /* a file: a write never waits */
 } run_output_t;
 

@@ -10,9 +10,9 @@
 #include <string.h>
 #include <time.h>
 
-const char *const cli_config_options[] = {"QueueBytes",  "WindowBytes", "WindowFrames", "FrameBytes",   "MaxMessageBytes",
-                                          "HeartbeatMs", "SuspectMs",   "DownMs",       "Senders",      "OnRestart",
-                                          "SpinMicros",  "Help",        "IoThreads",    "MailboxBytes", NULL};
+const char *const cli_config_options[] = {
+    "QueueBytes", "WindowBytes", "WindowFrames", "FrameBytes", "MaxMessageBytes", "HeartbeatMs",  "SuspectMs", "DownMs",
+    "Senders",    "OnRestart",   "SpinMicros",   "Help",       "IoThreads",       "MailboxBytes", NULL};
 
 void cli_error (const char *format, ...)
 {

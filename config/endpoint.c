@@ -22,7 +22,8 @@ enum {
 static const char NO_PORT[] = "no port: write it as host:port";
 static const char BAD_PORT[] = "the port must be a number from 0 to 65535 or \"*\"";
 static const char BAD_HOST[] = "not a host name: letters, digits and \"-\" in parts of 1 to 63, joined by \".\"";
-static const char ANY_HOST[] = "all interfaces (\"*\", 0.0.0.0, [::]) can only be bound: connect to an address or a name";
+static const char ANY_HOST[] =
+    "all interfaces (\"*\", 0.0.0.0, [::]) can only be bound: connect to an address or a name";
 static const char ANY_BOTH[] = "all interfaces (\"*\", 0.0.0.0, [::]) need {\"Bind\": ..., \"Connect\": ...}";
 
 static bool is_digit (char c)

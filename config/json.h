@@ -43,7 +43,7 @@ typedef struct {
 typedef struct {
     const char *text; /* borrowed */
     size_t size;
-    struct jsmntok *tokens;
+    void *tokens; /* jsmn's own type is known to json.c alone */
     int count;
 } ctki_json_t;
 
@@ -78,10 +78,9 @@ const char *ctki_json_raw (const ctki_json_t *json, int node, size_t *size);
  * Returns its whole size, which may be larger than capacity. */
 size_t ctki_json_string (const ctki_json_t *json, int node, char *out, size_t capacity);
 
-/* Appends a step to a path: a key ("Servers", "2"), its raw text quoted where
- * it is not a plain name and made printable, or an index. */
-void ctki_json_field_key (char field[CTKI_JSON_FIELD_BYTES], const char *raw, size_t size);
-void ctki_json_field_index (char field[CTKI_JSON_FIELD_BYTES], long index);
+/* The path of a node into field. index is its place when it is an element of an
+ * array, which a token does not know; elements above it are not numbered. */
+void ctki_json_field (const ctki_json_t *json, int node, long index, char field[CTKI_JSON_FIELD_BYTES]);
 
 /* The size of the UTF-8 sequence at text (1 to 4), its code point in *point;
  * 0: it is not valid. size is at least 1. */

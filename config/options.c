@@ -76,7 +76,7 @@ const ctki_option_pair_t ctki_option_pairs[CTKI_OPTION_PAIRS] = {{HEARTBEAT_MS, 
 
 /* A full frame, its envelopes' charge and headers included, always fits into
  * the smallest window: no check of FrameBytes against WindowBytes is needed. */
-_Static_assert (128 * 1024 >= 64 * 1024 + CTKI_FRAME_SLACK_BYTES + CTKI_CHARGE_BYTES, "a frame fits into a window");
+_Static_assert(128 * 1024 >= 64 * 1024 + CTKI_FRAME_SLACK_BYTES + CTKI_CHARGE_BYTES, "a frame fits into a window");
 
 static const option_t *option_at (int option)
 {
@@ -192,8 +192,7 @@ bool ctki_option_set (ctki_options_t *options, int option, const char *text, siz
 {
     const option_t *o = option_at (option);
     uint64_t value = 0;
-    bool good =
-        o->kind == CTKI_OPTION_NUMBER ? parse_number (text, size, &value) : parse_word (o, text, size, &value);
+    bool good = o->kind == CTKI_OPTION_NUMBER ? parse_number (text, size, &value) : parse_word (o, text, size, &value);
 
     if (!good || value < o->min || value > o->max) {
         ctki_option_explain (option, why);

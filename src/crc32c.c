@@ -126,6 +126,11 @@ static uint32_t shift_portable (uint32_t crc, size_t size)
     return crc;
 }
 
+uint32_t ctki_crc32c_combine_portable (uint32_t crc_a, uint32_t crc_b, size_t size_b)
+{
+    return shift_portable (crc_a, size_b) ^ crc_b;
+}
+
 /* ---- x86: the instructions crc32 (SSE 4.2) and pclmulqdq, on all since 2010 */
 
 #if defined(__x86_64__)

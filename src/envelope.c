@@ -28,6 +28,7 @@ ctki_buf_t *ctki_buf_new (size_t size)
     atomic_init (&buf->refs, 1);
     atomic_init (&buf->io_refs, 0);
     buf->end = free_buf;
+    buf->owned = false;
     buf->data = (uint8_t *) (buf + 1);
     buf->size = size;
     return buf;
@@ -106,6 +107,7 @@ ctki_buf_t *ctki_buf_own (const void *data, size_t size, void (*free_fn) (void *
     atomic_init (&owned->buf.refs, 1);
     atomic_init (&owned->buf.io_refs, 0);
     owned->buf.end = end_owned;
+    owned->buf.owned = true;
     owned->data = (void *) (uintptr_t) data; /* the user's to free, never written to here */
     owned->buf.data = owned->data;
     owned->buf.size = size;
@@ -218,6 +220,7 @@ ctki_buf_t *ctki_pool_take (ctki_pool_t *pool)
         }
         block->pool = pool;
         block->buf.end = end_block;
+        block->buf.owned = false;
         block->buf.data = (uint8_t *) (block + 1);
         block->buf.size = pool->size;
         atomic_init (&block->buf.io_refs, 0);

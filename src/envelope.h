@@ -32,6 +32,7 @@ struct ctki_buf {
     atomic_uint refs;
     atomic_uint io_refs;             /* of an owned payload: libzmq messages that point into it */
     void (*end) (ctki_buf_t *buf);   /* called at the last release */
+    bool owned;                      /* a user's payload, see limbo */
     uint8_t *data;                   /* 8-byte aligned unless owned */
     size_t size;
 };
@@ -49,6 +50,13 @@ static inline void ctki_buf_release (ctki_buf_t *buf, unsigned count)
     if (atomic_fetch_sub_explicit (&buf->refs, count, memory_order_acq_rel) == count)
         buf->end (buf);
 }
+
+/* One part of a message to send. */
+typedef struct {
+    const void *data;
+    size_t size;
+    ctki_buf_t *buf; /* NULL: copied; else the part points into it and holds it */
+} ctki_part_t;
 
 /* ---- limbo: where owned payloads wait that libzmq still points into
  *
@@ -102,6 +110,8 @@ struct ctki_item {
     uint64_t charge;       /* payload + CTKI_CHARGE_BYTES each */
     bool many;             /* for a list of peers */
     bool in_place;         /* RUN: nobody else uses the room before and behind the records */
+    bool crc_known;        /* RUN, shared: crc is that of the records */
+    uint32_t crc;
     ctki_record_t record;  /* LARGE */
 };
 

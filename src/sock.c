@@ -286,9 +286,9 @@ static int fill (zmq_msg_t *msg, const ctki_part_t *part)
     }
     /* libzmq only reads it */
     void *data = (void *) (uintptr_t) part->data;
-    if (zmq_msg_init_data (msg, data, part->size, part->owned ? let_go_owned : let_go, part->buf))
+    if (zmq_msg_init_data (msg, data, part->size, part->buf->owned ? let_go_owned : let_go, part->buf))
         return -1;
-    if (part->owned)
+    if (part->buf->owned)
         atomic_fetch_add_explicit (&part->buf->io_refs, 1, memory_order_relaxed);
     else
         ctki_buf_hold (part->buf, 1);
@@ -420,6 +420,7 @@ ctki_buf_t *ctki_message_lease (ctki_message_t *message, int part)
     atomic_init (&lease->buf.refs, 1);
     atomic_init (&lease->buf.io_refs, 0);
     lease->buf.end = end_lease;
+    lease->buf.owned = false;
     lease->buf.size = size;
     zmq_msg_init (&lease->msg);
     zmq_msg_move (&lease->msg, raw (message, part));

@@ -59,13 +59,6 @@ unsigned ctki_sock_events (ctki_sock_t *sock);
 
 /* ---- sending */
 
-typedef struct {
-    const void *data;
-    size_t size;
-    ctki_buf_t *buf; /* NULL: copied; else the part points into it and holds it */
-    bool owned;      /* buf is a user's payload: counted in io_refs instead (see limbo) */
-} ctki_part_t;
-
 /* Sends one message of one or two parts; on a router to the connection `rid`.
  * 0; or -1: EAGAIN: no room or no connection; EHOSTUNREACH: that connection is
  * gone; ENOMEM. Then nothing was sent and no reference taken. */

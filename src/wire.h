@@ -164,6 +164,7 @@ uint32_t ctki_crc32c (uint32_t crc, const void *data, size_t size);
 
 /* The portable way, whatever the processor can (tests compare the two). */
 uint32_t ctki_crc32c_portable (uint32_t crc, const void *data, size_t size);
+uint32_t ctki_crc32c_combine_portable (uint32_t crc_a, uint32_t crc_b, size_t size_b);
 
 /* The crc of a‖b from those of a and b. */
 uint32_t ctki_crc32c_combine (uint32_t crc_a, uint32_t crc_b, size_t size_b);

@@ -27,7 +27,7 @@ BEGIN {
     layer("config/")
     layer("actors/")
     layer("src/server")
-    pure = 3                # the second and this one: no socket, no clock; this one no mutex either
+    pure = 3                # the second and this one: no socket and no clock; this one no lock either
 }
 function layer (names,    n, i, name) {
     layers++

@@ -124,7 +124,7 @@ static void count_named (long number, void *arg)
 
 size_t ctki_leaks_threads_named (const char *prefix)
 {
-    named_t named = { prefix, 0 };
+    named_t named = {prefix, 0};
     (void) numbers ("/proc/self/task", count_named, &named);
     return named.count;
 }

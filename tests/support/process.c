@@ -37,7 +37,7 @@ bool ctki_process_read (int fd, void *buffer, size_t size, int ms)
     char *at = buffer;
     int64_t end = ctki_test_now_ms () + ms;
     while (size) {
-        struct pollfd item = { .fd = fd, .events = POLLIN };
+        struct pollfd item = {.fd = fd, .events = POLLIN};
         int64_t left = end - ctki_test_now_ms ();
         int rc = poll (&item, 1, left > 0 ? (int) left : 0);
         if (rc < 0 && errno == EINTR)
@@ -59,7 +59,7 @@ bool ctki_process_read (int fd, void *buffer, size_t size, int ms)
 static _Noreturn void work (int fd, int report, bool (*run) (int fd, void *arg, ctki_trouble_t *trouble), void *arg)
 {
     (void) prctl (PR_SET_PDEATHSIG, SIGKILL);
-    ctki_trouble_t trouble = { "" };
+    ctki_trouble_t trouble = {""};
     bool ok = run (fd, arg, &trouble);
     if (!ok)
         (void) ctki_trouble_note (&trouble, __FILE__, __LINE__, "the worker gave up");
@@ -84,7 +84,7 @@ void ctki_process_start (ctki_process_t *process, bool (*run) (int fd, void *arg
     }
     (void) close (pair[1]);
     (void) close (report[1]);
-    *process = (ctki_process_t){ .pid = pid, .fd = pair[0], .report = report[0] };
+    *process = (ctki_process_t){.pid = pid, .fd = pair[0], .report = report[0]};
 }
 
 /* Reaps the worker, whose end is certain, and closes what belongs to it. Returns its status. */
@@ -95,7 +95,7 @@ static int reap (ctki_process_t *process)
         continue;
     (void) close (process->fd);
     (void) close (process->report);
-    *process = (ctki_process_t){ 0 };
+    *process = (ctki_process_t){0};
     return status;
 }
 
@@ -116,7 +116,7 @@ static bool read_report (int fd, char *text, size_t size, int64_t end_ms)
         int64_t left = end_ms - ctki_test_now_ms ();
         if (left <= 0)
             return false;
-        struct pollfd item = { .fd = fd, .events = POLLIN };
+        struct pollfd item = {.fd = fd, .events = POLLIN};
         if (poll (&item, 1, (int) left) <= 0)
             continue;
         if (read (fd, &one, 1) <= 0)

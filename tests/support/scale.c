@@ -16,8 +16,8 @@
 
 enum {
     LONG_MS = 20000,
-    PROGRESS_MS = 100,     /* between two lines of progress */
-    TEXTS = 16,            /* static buffers */
+    PROGRESS_MS = 100, /* between two lines of progress */
+    TEXTS = 16,        /* static buffers */
     DESCRIPTORS_MAX = 65536
 };
 

@@ -105,6 +105,6 @@ static bool done_or_pester (void *arg)
 
 void ctki_thread_pester (ctki_thread_t *thread, int signal_number)
 {
-    pester_t pester = { thread, signal_number };
+    pester_t pester = {thread, signal_number};
     ck_assert_msg (ctki_test_until (done_or_pester, &pester, ctki_test_long_ms ()), "no signal ended the call");
 }

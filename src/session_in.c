@@ -1,0 +1,449 @@
+/*
+ * session_in.c - the receiving half of a session. See session.h.
+ *
+ * What may go wrong: memory runs out for an envelope that is put together: its
+ * fragment is then dropped as if it had been lost, and the gap brings it back.
+ */
+#include "src/session.h"
+
+#include "src/sys.h"
+
+void ctki_in_init (ctki_in_t *in, const ctki_session_setup_t *setup)
+{
+    *in = (ctki_in_t) {.setup = *setup, .ack_at_us = CTKI_FOREVER};
+}
+
+static void drop_partial (ctki_in_t *in)
+{
+    if (in->partial)
+        ctki_buf_release (in->partial, 1);
+    in->partial = NULL;
+    in->partial_have = 0;
+    in->partial_charge = in->partial_frames = 0;
+}
+
+void ctki_in_fini (ctki_in_t *in)
+{
+    drop_partial (in);
+}
+
+/* ---- credit: consumed + held by the one unfinished envelope + window (R12) */
+
+static uint64_t byte_due (const ctki_in_t *in)
+{
+    return in->consumed_byte + in->partial_charge + in->setup.window_bytes;
+}
+
+static uint64_t frame_due (const ctki_in_t *in)
+{
+    return in->consumed_frame + in->partial_frames + in->setup.window_frames;
+}
+
+static void raise_credit (ctki_in_t *in)
+{
+    in->credit_byte = CTKI_MAX (in->credit_byte, byte_due (in));
+    in->credit_frame = CTKI_MAX (in->credit_frame, frame_due (in));
+}
+
+/* The sender is told when a quarter of a window is free that it does not know
+ * of: often enough never to stop it, too seldom to wake it for nothing. */
+uint64_t ctki_in_wake_byte (const ctki_in_t *in)
+{
+    uint64_t known = in->credit_byte - CTKI_MIN (in->credit_byte, in->setup.window_bytes);
+    return known + CTKI_MAX (in->setup.window_bytes / 4, 1);
+}
+
+uint64_t ctki_in_wake_frame (const ctki_in_t *in)
+{
+    uint64_t known = in->credit_frame - CTKI_MIN (in->credit_frame, in->setup.window_frames);
+    return known + CTKI_MAX (in->setup.window_frames / 4, 1);
+}
+
+void ctki_in_consumed (ctki_in_t *in, int64_t now_us, uint64_t envelopes, uint64_t byte, uint64_t frames)
+{
+    in->consumed = envelopes;
+    in->consumed_byte = byte;
+    in->consumed_frame = frames;
+    if (in->open && (byte >= ctki_in_wake_byte (in) || frames >= ctki_in_wake_frame (in)))
+        in->ack_at_us = CTKI_MIN (in->ack_at_us, now_us);
+}
+
+/* ---- greeting */
+
+static void answer (const ctki_in_t *in, ctki_effects_t *fx, ctki_type_t type, uint64_t sid, uint64_t n)
+{
+    fx->reply = true;
+    fx->answer = (ctki_frame_t) {
+        .version = CTKI_WIRE_VERSION, .type = (uint8_t) type, .sid = sid, .n = n, .round = in->round, .gen = in->gen};
+}
+
+static void reject (const ctki_in_t *in, ctki_effects_t *fx, uint32_t reason)
+{
+    answer (in, fx, CTKI_REJECT, 0, 0);
+    fx->answer.u.reason = reason;
+}
+
+static void welcome_resumed (ctki_in_t *in, ctki_effects_t *fx, const ctki_hello_t *hello)
+{
+    raise_credit (in);
+    answer (in, fx, CTKI_WELCOME, in->sid, in->expected);
+    fx->answer.flags = CTKI_F_RESUMED;
+    fx->answer.u.welcome = (ctki_welcome_t) {.inc = in->setup.inc,
+                                             .nonce = hello->nonce,
+                                             .received = in->received,
+                                             .consumed = in->consumed,
+                                             .credit_frame = in->credit_frame,
+                                             .credit_byte = in->credit_byte};
+}
+
+/* Offers a session: the same sid to the same incarnation however often it asks. */
+static void welcome_new (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_hello_t *hello, uint64_t fresh_sid,
+                         ctki_effects_t *fx)
+{
+    if (!in->half.on || in->half.inc != hello->inc) {
+        if (in->half.on)
+            fx->sid_ended[0] = in->half.sid;
+        in->half = (ctki_half_t) {.on = true, .inc = hello->inc, .sid = fresh_sid};
+        fx->sid_offered = fresh_sid;
+    }
+    in->half.rid = rid;
+    in->half.until_us = now_us + CTKI_HALF_MS * CTKI_MS;
+    answer (in, fx, CTKI_WELCOME, in->half.sid, 1);
+    fx->answer.u.welcome = (ctki_welcome_t) {.inc = in->setup.inc,
+                                             .nonce = hello->nonce,
+                                             .credit_frame = in->setup.window_frames,
+                                             .credit_byte = in->setup.window_bytes};
+}
+
+static void on_hello (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_frame_t *frame, uint64_t fresh_sid,
+                      ctki_effects_t *fx)
+{
+    const ctki_hello_t *hello = &frame->u.hello;
+    if (hello->version_min > CTKI_WIRE_VERSION || hello->version_max < CTKI_WIRE_VERSION)
+        reject (in, fx, CTKI_WHY_VERSION);
+    else if (memcmp (hello->cluster_id, in->setup.cluster_id, sizeof hello->cluster_id) != 0)
+        reject (in, fx, CTKI_WHY_CLUSTER);
+    else if (hello->dst != in->setup.self || hello->src != in->setup.peer)
+        reject (in, fx, CTKI_WHY_PID);
+    else if (in->open && in->inc == hello->inc && in->sid == hello->prev_sid) {
+        in->rid = rid;
+        fx->valid = true;
+        welcome_resumed (in, fx, hello);
+    } else if (in->leaving)
+        reject (in, fx, CTKI_WHY_CLOSING);
+    else {
+        fx->valid = true;
+        welcome_new (in, now_us, rid, hello, fresh_sid, fx);
+    }
+}
+
+/* The first frame with the offered sid proves the sender alive and completes
+ * the handshake: a dead process can never send one (R7). */
+static void commit (ctki_in_t *in, ctki_effects_t *fx)
+{
+    if (in->open)
+        fx->sid_ended[1] = in->sid;
+    drop_partial (in);
+    in->open = true;
+    in->left = false;
+    in->sid = in->half.sid;
+    in->inc = in->half.inc;
+    in->rid = in->half.rid;
+    in->half.on = false;
+    in->expected = 1;
+    in->received = in->received_byte = 0;
+    in->consumed = in->consumed_byte = in->consumed_frame = 0;
+    in->credit_byte = in->setup.window_bytes;
+    in->credit_frame = in->setup.window_frames;
+    in->unacked_frames = 0;
+    in->unacked_byte = 0;
+    in->ack_at_us = CTKI_FOREVER;
+    in->ack_flags = 0;
+    in->gap_expected = 0;
+    in->confirmed = false;
+    fx->opened = true;
+}
+
+/* ---- data */
+
+static void owe (ctki_in_t *in, int64_t when_us)
+{
+    in->ack_at_us = CTKI_MIN (in->ack_at_us, when_us);
+}
+
+/* The frame is taken: it counts for credit and acknowledgement. */
+static void taken (ctki_in_t *in, int64_t now_us, uint64_t charge, uint32_t count)
+{
+    in->expected++;
+    in->received += count;
+    in->received_byte += charge;
+    in->unacked_frames++;
+    in->unacked_byte += charge;
+    bool enough = in->unacked_frames >= CTKI_MIN (CTKI_ACK_FRAMES, in->setup.window_frames / 2)
+                  || in->unacked_byte >= in->setup.window_bytes / 2;
+    owe (in, enough ? now_us : now_us + CTKI_ACK_DELAY_MS * CTKI_MS);
+}
+
+/* Checks a run of whole envelopes: every length exact. */
+static bool check_run (const ctki_in_t *in, const uint8_t *records, size_t size, ctki_effects_t *fx)
+{
+    size_t at = 0;
+    while (at < size) {
+        ctki_record_t record;
+        size_t head = ctki_record_get (records + at, size - at, &record);
+        size_t whole = head + ctki_record_pad (record.len);
+        if (head == 0 || whole > size - at || record.len > in->setup.message_bytes
+            || (record.flags & (CTKI_R_FIRST | CTKI_R_LAST)) != (CTKI_R_FIRST | CTKI_R_LAST))
+            return false;
+        fx->count++;
+        fx->charge += record.len + CTKI_CHARGE_BYTES;
+        at += whole;
+    }
+    fx->records = records;
+    fx->records_size = size;
+    return fx->count > 0;
+}
+
+typedef enum { TAKE, DROP, BAD } verdict_t;
+
+/* A fragment in a frame of its own. */
+static verdict_t on_fragment (ctki_in_t *in, const ctki_record_t *record, const uint8_t *data, ctki_effects_t *fx)
+{
+    bool first = (record->flags & CTKI_R_FIRST) != 0;
+    uint64_t charge = record->len + (first ? (uint64_t) CTKI_CHARGE_BYTES : 0);
+    if (first) {
+        if (in->partial || record->total > in->setup.message_bytes || record->len >= record->total)
+            return BAD;
+        if (!(in->partial = ctki_buf_new (record->total)))
+            return DROP;
+        in->partial_record = *record;
+    } else if (!in->partial || record->len > in->partial->size - in->partial_have || record->len == 0)
+        return BAD;
+    memcpy (in->partial->data + in->partial_have, data, record->len);
+    in->partial_have += record->len;
+    in->partial_charge += charge;
+    in->partial_frames++;
+    bool complete = in->partial_have == in->partial->size;
+    if (complete != ((record->flags & CTKI_R_LAST) != 0)) {
+        drop_partial (in);
+        return BAD;
+    }
+    fx->charge = charge;
+    if (complete) {
+        fx->give = CTKI_GIVE_ONE;
+        fx->count = 1;
+        fx->frames = in->partial_frames;
+        fx->record = in->partial_record;
+        fx->whole = in->partial;
+        in->partial = NULL;
+        drop_partial (in);
+    }
+    return TAKE;
+}
+
+/* An envelope or a fragment whose record header stands apart from its payload. */
+static verdict_t on_split (ctki_in_t *in, const ctki_frame_t *frame, ctki_effects_t *fx)
+{
+    ctki_record_t record;
+    size_t head = ctki_record_get (frame->records, frame->records_size, &record);
+    if (head == 0 || head != frame->records_size || record.len != frame->body_size)
+        return BAD;
+    unsigned ends = record.flags & (CTKI_R_FIRST | CTKI_R_LAST);
+    if (ends != (CTKI_R_FIRST | CTKI_R_LAST))
+        return on_fragment (in, &record, frame->body, fx);
+    if (in->partial || record.len > in->setup.message_bytes)
+        return BAD;
+    fx->give = CTKI_GIVE_ONE;
+    fx->record = record;
+    fx->count = 1;
+    fx->frames = 1;
+    fx->charge = record.len + CTKI_CHARGE_BYTES;
+    return TAKE;
+}
+
+static verdict_t on_run (const ctki_in_t *in, const uint8_t *records, size_t size, ctki_effects_t *fx)
+{
+    if (in->partial || !check_run (in, records, size, fx))
+        return BAD;
+    fx->give = CTKI_GIVE_RUN;
+    fx->frames = 1;
+    return TAKE;
+}
+
+static verdict_t on_records (ctki_in_t *in, const ctki_frame_t *frame, ctki_effects_t *fx)
+{
+    if (frame->body && frame->records_size > 0)
+        return on_split (in, frame, fx);
+    return frame->body ? on_run (in, frame->body, frame->body_size, fx)
+                       : on_run (in, frame->records, frame->records_size, fx);
+}
+
+/* A later frame than the expected one: report it, not more often than R2 says. */
+static void on_gap (ctki_in_t *in, int64_t now_us)
+{
+    if (in->gap_expected == in->expected && now_us - in->gap_us < CTKI_GAP_MS * CTKI_MS)
+        return;
+    in->gap_expected = in->expected;
+    in->gap_us = now_us;
+    in->ack_flags |= CTKI_F_GAP;
+    owe (in, now_us);
+}
+
+static void give_nothing (ctki_effects_t *fx)
+{
+    if (fx->whole)
+        ctki_buf_release (fx->whole, 1);
+    fx->whole = NULL;
+    fx->give = CTKI_GIVE_NOTHING;
+    fx->count = 0;
+}
+
+static void on_data (ctki_in_t *in, int64_t now_us, const ctki_frame_t *frame, ctki_effects_t *fx)
+{
+    if (in->leaving) {
+        owe (in, now_us); /* the final acknowledgement says that it was not taken */
+        return;
+    }
+    if (frame->n < in->expected) {
+        fx->duplicate = true;
+        owe (in, now_us);
+        return;
+    }
+    if (frame->n > in->expected) {
+        on_gap (in, now_us);
+        return;
+    }
+    verdict_t verdict = frame->n > in->credit_frame ? BAD : on_records (in, frame, fx);
+    if (verdict == TAKE) {
+        taken (in, now_us, fx->charge, fx->count);
+        if (frame->flags & CTKI_F_ACK_NOW)
+            owe (in, now_us);
+        return;
+    }
+    give_nothing (fx);
+    fx->malformed = verdict == BAD;
+    if (verdict == DROP)
+        on_gap (in, now_us);
+}
+
+/* ---- the rest */
+
+static void on_ping (ctki_in_t *in, int64_t now_us, const ctki_frame_t *frame)
+{
+    in->ack_flags |= CTKI_F_PONG;
+    in->echo_stamp = frame->u.ping.stamp;
+    if (frame->flags & CTKI_F_LEAVING_SEEN)
+        in->confirmed = in->leaving;
+    if (frame->n > in->expected)
+        on_gap (in, now_us); /* frames were sent that did not come */
+    if (!in->confirmed)
+        owe (in, now_us);
+}
+
+static void on_bye (ctki_in_t *in, const ctki_frame_t *frame, ctki_effects_t *fx)
+{
+    answer (in, fx, CTKI_BYE_ACK, in->sid, in->expected);
+    fx->answer.u.reason = frame->u.reason;
+    fx->left = true;
+    in->left = true;
+    in->confirmed = true;
+    in->ack_at_us = CTKI_FOREVER;
+    drop_partial (in);
+}
+
+static void reset (const ctki_in_t *in, uint64_t sid, ctki_effects_t *fx)
+{
+    answer (in, fx, CTKI_RESET, sid, 0);
+    fx->answer.u.reason = CTKI_WHY_UNKNOWN_SID;
+}
+
+void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_frame_t *frame, uint64_t fresh_sid,
+                      ctki_effects_t *fx)
+{
+    *fx = (ctki_effects_t) {0};
+    if (frame->type == CTKI_HELLO) {
+        on_hello (in, now_us, rid, frame, fresh_sid, fx);
+        return;
+    }
+    if (in->half.on && frame->sid == in->half.sid && !in->leaving)
+        commit (in, fx);
+    if (!in->open || frame->sid != in->sid) {
+        reset (in, frame->sid, fx);
+        return;
+    }
+    fx->valid = true;
+    in->rid = rid;
+    in->round = frame->round;
+    in->gen = frame->gen;
+    if (frame->type == CTKI_BYE)
+        on_bye (in, frame, fx);
+    else if (frame->type == CTKI_PING)
+        on_ping (in, now_us, frame);
+    else if (frame->type == CTKI_DATA && !in->left)
+        on_data (in, now_us, frame, fx);
+    else {
+        fx->valid = false;
+        fx->malformed = true;
+    }
+}
+
+/* ---- acknowledgements */
+
+bool ctki_in_next (ctki_in_t *in, int64_t now_us, ctki_frame_t *frame)
+{
+    if (!in->open || now_us < in->ack_at_us)
+        return false;
+    raise_credit (in);
+    *frame = (ctki_frame_t) {.version = CTKI_WIRE_VERSION,
+                             .type = CTKI_ACK,
+                             .flags = (uint16_t) (in->ack_flags | (in->leaving ? CTKI_F_LEAVING : 0)),
+                             .sid = in->sid,
+                             .n = in->expected,
+                             .round = in->round,
+                             .gen = in->gen};
+    frame->u.ack = (ctki_ack_t) {.received = in->received,
+                                 .consumed = in->consumed,
+                                 .credit_frame = in->credit_frame,
+                                 .credit_byte = in->credit_byte,
+                                 .stamp = in->echo_stamp};
+    return true;
+}
+
+void ctki_in_acked (ctki_in_t *in, int64_t now_us)
+{
+    in->ack_flags = 0;
+    in->unacked_frames = 0;
+    in->unacked_byte = 0;
+    in->ack_at_us = in->leaving && !in->confirmed ? now_us + CTKI_LEAVING_MS * CTKI_MS : CTKI_FOREVER;
+}
+
+int64_t ctki_in_deadline (const ctki_in_t *in)
+{
+    int64_t due = in->open ? in->ack_at_us : CTKI_FOREVER;
+    return in->half.on ? CTKI_MIN (due, in->half.until_us) : due;
+}
+
+uint64_t ctki_in_expire (ctki_in_t *in, int64_t now_us)
+{
+    if (!in->half.on || now_us < in->half.until_us)
+        return 0;
+    in->half.on = false;
+    return in->half.sid;
+}
+
+/* ---- closing */
+
+void ctki_in_leave (ctki_in_t *in, int64_t now_us)
+{
+    in->leaving = true;
+    in->confirmed = !in->open || in->left;
+    if (!in->confirmed)
+        owe (in, now_us);
+}
+
+void ctki_in_unreachable (ctki_in_t *in)
+{
+    if (in->leaving)
+        in->confirmed = true;
+    in->ack_at_us = CTKI_FOREVER;
+}
