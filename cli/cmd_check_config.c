@@ -24,10 +24,13 @@ static const char help_text[] = "Usage: clustertalk check-config FILE\n"
                                 "\n"
                                 "Exit status: 0 the config is good, 1 it is not, 2 wrong usage.\n";
 
+/* The text names file, line and column itself where it knows them. */
 static void print_config_error (const ctalk_error_t *error, void *arg)
 {
     const char *path = arg;
-    if (error->line > 0)
+    if (strncmp (error->text, path, strlen (path)) == 0)
+        fprintf (stderr, "%s\n", error->text);
+    else if (error->line > 0)
         fprintf (stderr, "%s:%d:%d: %s\n", path, error->line, error->column, error->text);
     else
         fprintf (stderr, "%s: %s\n", path, error->text);

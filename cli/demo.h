@@ -156,6 +156,7 @@ typedef struct {
     demo_round_t round;
     bool lost[DEMO_SERVERS_MAX]; /* its figures are not final */
     bool started;                /* some round was */
+    bool running;                /* a round is */
     bool shows_progress;         /* standard error is a terminal */
     uint64_t received_before;    /* at the start of the round */
     int64_t round_start_ns;

@@ -52,6 +52,7 @@ void demo_report_start (demo_report_t *report, demo_round_t round)
     if (!report->started)
         print_heading (report->plan);
     report->started = true;
+    report->running = true;
     report->round = round;
     report->received_before = sum_received (report);
     report->round_start_ns = cli_now_ns ();
@@ -67,7 +68,7 @@ void demo_report_clear (demo_report_t *report)
 void demo_report_progress (demo_report_t *report)
 {
     int64_t now_ms = cli_now_ms ();
-    if (!report->shows_progress || !report->started || now_ms - report->shown_ms < SHOW_MS)
+    if (!report->shows_progress || !report->running || now_ms - report->shown_ms < SHOW_MS)
         return;
     uint64_t all = demo_plan_deliveries (report->plan, report->round);
     uint64_t received = sum_received (report) - report->received_before;
@@ -85,6 +86,7 @@ void demo_report_end (demo_report_t *report)
 {
     int64_t ns = cli_now_ns () - report->round_start_ns;
     uint64_t received = sum_received (report) - report->received_before;
+    report->running = false;
     demo_report_clear (report);
     printf ("%-15s %12" PRIu64 " envelopes in %7.2f s, %10.0f a second\n", round_names[report->round], received,
             (double) ns / 1e9, per_second (received, ns));

@@ -679,14 +679,10 @@ static bool read_both_endpoints (reader_t *reader, entry_t *entry, int object, c
         return false;
     entry->bind_node = values[BIND] >= 0 ? values[BIND] : values[CONNECT];
     entry->connect_node = values[CONNECT] >= 0 ? values[CONNECT] : values[BIND];
-    if (values[CONNECT] < 0) {
-        *connect = *bind;
-        if (is_port_fixed (bind) && !ctki_endpoint_dialable (bind))
-            good = false;
-        else if (bind->transport == CTKI_TCP && bind->port == 0)
-            good = strcmp (bind->host, "*") != 0;
-        if (!good)
-            fault_at (reader, values[BIND], "binds all interfaces: add \"Connect\" with the address that others use");
+    if (values[CONNECT] < 0
+        && ctki_endpoint_parse (connect, bind->text, strlen (bind->text), CTKI_FOR_CONNECT) != NULL) {
+        fault_at (reader, values[BIND], "binds all interfaces: add \"Connect\" with the address that others use");
+        good = false;
     }
     return good;
 }

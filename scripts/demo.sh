@@ -14,13 +14,10 @@ configure_in "$top/build"
 build_in "$top/build" all
 
 if [ $# -eq 0 ]; then
+    cd "$top" # where config/local-5.json is
     text=/usr/share/common-licenses/GPL-3
     [ -r "$text" ] || text=$top/COPYING
     set -- --repeat 50 "$text"
 fi
 say "clustertalk demo $*"
-case " $* " in
-    *" --config"*) ;;
-    *) set -- --config "$top/config/local-5.json" "$@" ;;
-esac
 exec "$top/build/clustertalk" demo "$@"

@@ -127,6 +127,7 @@ static void on_hello (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
         reject (in, fx, CTKI_WHY_PID);
     else if (in->open && in->inc == hello->inc && in->sid == hello->prev_sid) {
         in->rid = rid;
+        in->gen = frame->gen;
         fx->valid = true;
         welcome_resumed (in, fx, hello);
     } else if (in->leaving)
@@ -139,7 +140,7 @@ static void on_hello (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
 
 /* The first frame with the offered sid proves the sender alive and completes
  * the handshake: a dead process can never send one (R7). */
-static void commit (ctki_in_t *in, ctki_effects_t *fx)
+static void commit (ctki_in_t *in, uint32_t gen, ctki_effects_t *fx)
 {
     if (in->open)
         fx->sid_ended[1] = in->sid;
@@ -148,6 +149,7 @@ static void commit (ctki_in_t *in, ctki_effects_t *fx)
     in->left = false;
     in->sid = in->half.sid;
     in->inc = in->half.inc;
+    in->gen = gen;
     in->rid = in->half.rid;
     in->half.on = false;
     in->expected = 1;
@@ -366,15 +368,17 @@ void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
         return;
     }
     if (in->half.on && frame->sid == in->half.sid && !in->leaving)
-        commit (in, fx);
+        commit (in, frame->gen, fx);
     if (!in->open || frame->sid != in->sid) {
         reset (in, frame->sid, fx);
         return;
     }
     fx->valid = true;
-    in->rid = rid;
+    if ((int32_t) (frame->gen - in->gen) >= 0) { /* an older connection never takes the way back over */
+        in->rid = rid;
+        in->gen = frame->gen;
+    }
     in->round = frame->round;
-    in->gen = frame->gen;
     if (frame->type == CTKI_BYE)
         on_bye (in, frame, fx);
     else if (frame->type == CTKI_PING)

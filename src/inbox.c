@@ -1,0 +1,322 @@
+/*
+ * inbox.c - handing out envelopes under one lock, one cursor.
+ */
+#include "src/inbox.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "src/mem.h"
+
+void ctki_inbox_init (ctki_inbox_t *inbox, ctki_bell_t *bell)
+{
+    *inbox = (ctki_inbox_t) {.fd = -1, .bell = bell};
+    pthread_mutex_init (&inbox->lock, NULL);
+}
+
+/* ---- flows */
+
+ctki_flow_t *ctki_flow_new (ctki_peer_t *peer, bool local)
+{
+    ctki_flow_t *flow = ctki_alloc_zero (sizeof *flow);
+    if (!flow)
+        return NULL;
+    flow->refs = 1;
+    flow->local = local;
+    flow->peer = peer;
+    flow->wake_byte = flow->wake_frame = UINT64_MAX;
+    ctki_peer_hold (peer);
+    return flow;
+}
+
+static void unref_flow (ctki_flow_t *flow)
+{
+    if (--flow->refs == 0) {
+        ctki_peer_release (flow->peer);
+        ctki_free (flow);
+    }
+}
+
+/* Its listing holds a reference, so that a flow in the list is alive. */
+static void unlist (ctki_inbox_t *inbox, ctki_flow_t *flow)
+{
+    for (ctki_flow_t **link = &inbox->told; *link; link = &(*link)->next) {
+        if (*link == flow) {
+            *link = flow->next;
+            flow->listed = false;
+            unref_flow (flow);
+            return;
+        }
+    }
+}
+
+void ctki_flow_release (ctki_inbox_t *inbox, ctki_flow_t *flow)
+{
+    if (!flow)
+        return;
+    pthread_mutex_lock (&inbox->lock);
+    flow->wake_byte = flow->wake_frame = UINT64_MAX; /* the session is over: nobody wants to know */
+    if (flow->listed)
+        unlist (inbox, flow);
+    unref_flow (flow);
+    pthread_mutex_unlock (&inbox->lock);
+}
+
+/* With the lock held; returns whether to ring the router. */
+static bool tell (ctki_inbox_t *inbox, ctki_flow_t *flow)
+{
+    if (CTKI_LIKELY (flow->byte < flow->wake_byte && flow->frames < flow->wake_frame) || flow->listed)
+        return false;
+    flow->listed = true;
+    flow->refs++;
+    flow->next = inbox->told;
+    inbox->told = flow;
+    return true;
+}
+
+void ctki_inbox_watch (ctki_inbox_t *inbox, ctki_flow_t *flow, uint64_t wake_byte, uint64_t wake_frame)
+{
+    pthread_mutex_lock (&inbox->lock);
+    flow->wake_byte = wake_byte;
+    flow->wake_frame = wake_frame;
+    bool ring = tell (inbox, flow);
+    pthread_mutex_unlock (&inbox->lock);
+    if (ring)
+        ctki_bell_ring (inbox->bell);
+}
+
+ctki_flow_t *ctki_inbox_told (ctki_inbox_t *inbox, ctki_flow_t *copy)
+{
+    pthread_mutex_lock (&inbox->lock);
+    ctki_flow_t *flow = inbox->told;
+    if (flow) {
+        *copy = *flow;
+        flow->wake_byte = flow->wake_frame = UINT64_MAX; /* until the router sets them anew */
+        unlist (inbox, flow); /* the session's own reference keeps it */
+    }
+    pthread_mutex_unlock (&inbox->lock);
+    return flow;
+}
+
+void ctki_inbox_read (ctki_inbox_t *inbox, const ctki_flow_t *flow, ctki_flow_t *copy)
+{
+    pthread_mutex_lock (&inbox->lock);
+    *copy = *flow;
+    pthread_mutex_unlock (&inbox->lock);
+}
+
+/* ---- filling */
+
+static void signal_fd (const ctki_inbox_t *inbox)
+{
+    uint64_t one = 1;
+    if (inbox->fd >= 0 && write (inbox->fd, &one, sizeof one) < 0)
+        CTKI_ASSERT (errno == EAGAIN); /* it is readable already */
+}
+
+static void clear_fd (const ctki_inbox_t *inbox)
+{
+    uint64_t count;
+    if (inbox->fd >= 0 && read (inbox->fd, &count, sizeof count) < 0)
+        CTKI_ASSERT (errno == EAGAIN);
+}
+
+void ctki_inbox_put (ctki_inbox_t *inbox, ctki_inlet_t *inlet, uint64_t wake_byte, uint64_t wake_frame)
+{
+    inlet->next = NULL;
+    pthread_mutex_lock (&inbox->lock);
+    inlet->flow->refs++;
+    inlet->flow->wake_byte = wake_byte;
+    inlet->flow->wake_frame = wake_frame;
+    bool first = !inbox->head;
+    if (first)
+        inbox->head = inlet;
+    else
+        inbox->tail->next = inlet;
+    inbox->tail = inlet;
+    if (first && !inbox->closing)
+        signal_fd (inbox);
+    bool waits = atomic_load (&inbox->gate.waiters) > 0;
+    pthread_mutex_unlock (&inbox->lock);
+    if (waits)
+        ctki_gate_open_one (&inbox->gate);
+}
+
+/* ---- taking */
+
+static void fill (ctalk_envelope_t *envelope, const ctki_inlet_t *inlet, const ctki_record_t *record, const void *data,
+                  size_t size)
+{
+    *envelope = (ctalk_envelope_t) {.pid = inlet->flow->peer->pid,
+                                    .msg_id = record->msg_id,
+                                    .data = data,
+                                    .size = size,
+                                    .to = record->to,
+                                    .from = record->from,
+                                    .flags = record->flags & CTKI_R_BROADCAST ? CTALK_WAS_BROADCAST : 0,
+                                    .lease = inlet->buf};
+}
+
+/* The next envelope of an inlet; the router has checked its records. */
+static void step (ctki_inlet_t *inlet, ctalk_envelope_t *envelope)
+{
+    if (inlet->one) {
+        fill (envelope, inlet, &inlet->record, inlet->at, inlet->left);
+        return;
+    }
+    ctki_record_t record;
+    size_t head = ctki_record_get (inlet->at, inlet->left, &record);
+    fill (envelope, inlet, &record, inlet->at + head, record.len);
+    size_t whole = head + ctki_record_pad (record.len);
+    inlet->at += whole;
+    inlet->left -= whole;
+}
+
+/* The head is used up. */
+static void drop_head (ctki_inbox_t *inbox)
+{
+    ctki_inlet_t *inlet = inbox->head;
+    inbox->head = inlet->next;
+    if (!inbox->head) {
+        inbox->tail = NULL;
+        if (!inbox->closing)
+            clear_fd (inbox);
+    }
+    inlet->flow->frames += inlet->frames;
+}
+
+/* With the lock held. Returns how many; *ring: the router is to be told. */
+static int take (ctki_inbox_t *inbox, ctalk_envelope_t *envelopes, size_t capacity, uint64_t *local_charge, bool *ring)
+{
+    size_t taken = 0;
+    while (taken < capacity && inbox->head) {
+        ctki_inlet_t *inlet = inbox->head;
+        ctki_flow_t *flow = inlet->flow;
+        step (inlet, &envelopes[taken]);
+        uint64_t charge = envelopes[taken].size + CTKI_CHARGE_BYTES;
+        taken++;
+        flow->consumed++;
+        flow->byte += charge;
+        ctki_count_locked (&flow->peer->consumed, 1);
+        if (flow->local)
+            *local_charge += charge;
+        bool empty = --inlet->count == 0;
+        if (empty)
+            drop_head (inbox);
+        *ring |= tell (inbox, flow);
+        if (empty) {
+            unref_flow (flow);
+            ctki_free (inlet);
+        }
+    }
+    return (int) taken;
+}
+
+/* Whether this receive is one that ctalk_server_wake () was meant for. */
+static bool woken (ctki_inbox_t *inbox)
+{
+    unsigned wakes = atomic_load (&inbox->wakes);
+    while (wakes > 0) {
+        if (atomic_compare_exchange_weak (&inbox->wakes, &wakes, wakes - 1))
+            return true;
+    }
+    return false;
+}
+
+/* Waits, with the lock held before and after. 0: look again; else an errno. */
+static int await (ctki_inbox_t *inbox, int timeout_ms, int64_t *deadline_us)
+{
+    if (timeout_ms == 0)
+        return EAGAIN;
+    if (*deadline_us < 0)
+        *deadline_us = ctki_deadline_us (timeout_ms);
+    unsigned ticket = ctki_gate_ticket (&inbox->gate);
+    pthread_mutex_unlock (&inbox->lock);
+    int rc = ctki_gate_wait (&inbox->gate, ticket, *deadline_us);
+    pthread_mutex_lock (&inbox->lock);
+    if (rc == EAGAIN && (inbox->head || inbox->closing))
+        return 0; /* at the last moment */
+    return rc;
+}
+
+int ctki_inbox_take (ctki_inbox_t *inbox, ctalk_envelope_t *envelopes, size_t capacity, int timeout_ms,
+                     uint64_t *local_charge)
+{
+    int64_t deadline_us = -1;
+    int taken = 0, error = 0;
+    bool ring = false;
+    pthread_mutex_lock (&inbox->lock);
+    while (taken == 0 && error == 0) {
+        if (CTKI_UNLIKELY (inbox->closing))
+            error = ESHUTDOWN;
+        else if (CTKI_UNLIKELY (atomic_load_explicit (&inbox->wakes, memory_order_relaxed) && woken (inbox)))
+            error = EINTR;
+        else if (inbox->head)
+            taken = take (inbox, envelopes, capacity, local_charge, &ring);
+        else
+            error = await (inbox, timeout_ms, &deadline_us);
+    }
+    /* One was woken per frame: it passes the wake on if it leaves something. */
+    bool pass_on = inbox->head && atomic_load (&inbox->gate.waiters) > 0;
+    pthread_mutex_unlock (&inbox->lock);
+    if (pass_on)
+        ctki_gate_open_one (&inbox->gate);
+    if (ring)
+        ctki_bell_ring (inbox->bell);
+    if (error) {
+        errno = error;
+        return -1;
+    }
+    return taken;
+}
+
+/* ---- descriptor, wake, close */
+
+int ctki_inbox_fd (ctki_inbox_t *inbox)
+{
+    pthread_mutex_lock (&inbox->lock);
+    if (inbox->fd < 0) {
+        inbox->fd = eventfd (0, EFD_NONBLOCK | EFD_CLOEXEC);
+        if (inbox->fd >= 0 && (inbox->head || inbox->closing))
+            signal_fd (inbox);
+    }
+    int fd = inbox->fd;
+    pthread_mutex_unlock (&inbox->lock);
+    return fd;
+}
+
+void ctki_inbox_wake (ctki_inbox_t *inbox)
+{
+    unsigned wakes = atomic_load (&inbox->wakes), most;
+    do {
+        most = CTKI_MAX (atomic_load (&inbox->gate.waiters), 1u);
+        if (wakes >= most)
+            break;
+    } while (!atomic_compare_exchange_weak (&inbox->wakes, &wakes, wakes + 1));
+    ctki_gate_open (&inbox->gate);
+}
+
+void ctki_inbox_close (ctki_inbox_t *inbox)
+{
+    pthread_mutex_lock (&inbox->lock);
+    inbox->closing = true;
+    signal_fd (inbox);
+    pthread_mutex_unlock (&inbox->lock);
+    ctki_gate_open (&inbox->gate);
+}
+
+void ctki_inbox_fini (ctki_inbox_t *inbox)
+{
+    for (ctki_inlet_t *inlet; (inlet = inbox->head);) {
+        inbox->head = inlet->next;
+        ctki_buf_release (inlet->buf, inlet->count);
+        unref_flow (inlet->flow);
+        ctki_free (inlet);
+    }
+    while (inbox->told)
+        unlist (inbox, inbox->told);
+    if (inbox->fd >= 0)
+        close (inbox->fd);
+    pthread_mutex_destroy (&inbox->lock);
+}

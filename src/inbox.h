@@ -1,0 +1,85 @@
+/*
+ * inbox.h - what was received and not taken yet: frames of envelopes in order,
+ * handed out one by one to any number of threads.
+ *
+ * A flow counts what the application has taken of one session (or of what the
+ * server sent to itself); the router reads it to extend the sender's credit.
+ *
+ * What may go wrong: nothing fills it beyond bounds, because room is prepaid by
+ * the window of each session (RELIABILITY R12).
+ */
+#ifndef CTKI_INBOX_H
+#define CTKI_INBOX_H
+
+#include <clustertalk.h>
+
+#include "src/envelope.h"
+#include "src/mailbox.h"
+#include "src/peers.h"
+
+typedef struct ctki_flow {
+    ctki_peer_t *peer;
+    unsigned refs; /* under the inbox's lock, as all below */
+    bool local;    /* envelopes of the server to itself */
+    uint64_t consumed, byte, frames;
+    uint64_t wake_byte, wake_frame; /* from here on the router wants to know */
+    bool listed;
+    struct ctki_flow *next;
+} ctki_flow_t;
+
+/* What one frame brought: a run of records, or one envelope. */
+typedef struct ctki_inlet {
+    struct ctki_inlet *next;
+    ctki_flow_t *flow;
+    ctki_buf_t *buf;   /* holds the data: one reference per envelope */
+    const uint8_t *at; /* RUN: the next record; ONE: the payload */
+    size_t left;       /* RUN: bytes of records; ONE: of payload */
+    uint32_t count;    /* envelopes not taken yet */
+    uint64_t frames;   /* counted as consumed with the last of them */
+    bool one;
+    ctki_record_t record; /* ONE */
+} ctki_inlet_t;
+
+typedef struct {
+    pthread_mutex_t lock;
+    ctki_inlet_t *head, *tail;
+    ctki_gate_t gate;   /* where receivers wait */
+    atomic_uint wakes;  /* receives that are to return EINTR */
+    bool closing;
+    int fd;             /* an eventfd, -1: nobody asked for one */
+    ctki_flow_t *told;  /* flows that the router wants to know of */
+    ctki_bell_t *bell;  /* the router's */
+} ctki_inbox_t;
+
+void ctki_inbox_init (ctki_inbox_t *inbox, ctki_bell_t *bell);
+void ctki_inbox_fini (ctki_inbox_t *inbox); /* drops what is left */
+
+/* A flow with one reference; holds the peer. NULL: ENOMEM. */
+ctki_flow_t *ctki_flow_new (ctki_peer_t *peer, bool local);
+void ctki_flow_release (ctki_inbox_t *inbox, ctki_flow_t *flow);
+
+/* Adds what a frame brought; wake_byte and wake_frame are the flow's from now
+ * on. The inbox takes the inlet; the inlet's flow gets a reference. */
+void ctki_inbox_put (ctki_inbox_t *inbox, ctki_inlet_t *inlet, uint64_t wake_byte, uint64_t wake_frame);
+
+/* From now on the router wants to know of consumption from here on; says so at
+ * once (true) if it is there already. */
+void ctki_inbox_watch (ctki_inbox_t *inbox, ctki_flow_t *flow, uint64_t wake_byte, uint64_t wake_frame);
+
+/* The router: the next flow that it wanted to know of, with a copy of its
+ * figures; NULL: none. */
+ctki_flow_t *ctki_inbox_told (ctki_inbox_t *inbox, ctki_flow_t *copy);
+
+/* The figures of a flow now. */
+void ctki_inbox_read (ctki_inbox_t *inbox, const ctki_flow_t *flow, ctki_flow_t *copy);
+
+/* Takes up to capacity envelopes; returns how many, or -1 with errno as
+ * ctalk_recv (). local_charge: the charge of those that were local. */
+int ctki_inbox_take (ctki_inbox_t *inbox, ctalk_envelope_t *envelopes, size_t capacity, int timeout_ms,
+                     uint64_t *local_charge);
+
+int ctki_inbox_fd (ctki_inbox_t *inbox);
+void ctki_inbox_wake (ctki_inbox_t *inbox); /* async-signal-safe */
+void ctki_inbox_close (ctki_inbox_t *inbox);
+
+#endif

@@ -1,0 +1,109 @@
+/*
+ * mailbox.c - ringing, and merging what waits.
+ */
+#include "src/mailbox.h"
+
+/* ---- bell */
+
+static const char RING = '!';
+
+void ctki_bell_init (ctki_bell_t *bell, ctki_sock_t *end)
+{
+    pthread_mutex_init (&bell->lock, NULL);
+    bell->end = end;
+    atomic_init (&bell->rung, false);
+}
+
+void ctki_bell_fini (ctki_bell_t *bell)
+{
+    ctki_sock_close (&bell->end);
+    pthread_mutex_destroy (&bell->lock);
+}
+
+void ctki_bell_ring (ctki_bell_t *bell)
+{
+    if (atomic_exchange (&bell->rung, true))
+        return; /* the actor has not heard the last one yet */
+    pthread_mutex_lock (&bell->lock);
+    int rc = ctki_pipe_send (bell->end, &RING, 1);
+    pthread_mutex_unlock (&bell->lock);
+    if (rc)
+        ctki_bell_heard (bell);
+}
+
+int ctki_bell_command (ctki_bell_t *bell, const void *command, size_t size)
+{
+    CTKI_ASSERT (size > 1);
+    pthread_mutex_lock (&bell->lock);
+    int rc = ctki_pipe_send (bell->end, command, size);
+    pthread_mutex_unlock (&bell->lock);
+    return rc;
+}
+
+/* ---- mailbox */
+
+void ctki_mailbox_init (ctki_mailbox_t *mailbox, ctki_pool_t *pool, size_t run_limit)
+{
+    pthread_mutex_init (&mailbox->lock, NULL);
+    mailbox->items = (ctki_items_t) {0};
+    mailbox->parked = false;
+    ctki_writer_init (&mailbox->writer, pool, ctki_writer_block_bytes (run_limit), run_limit);
+}
+
+void ctki_mailbox_fini (ctki_mailbox_t *mailbox)
+{
+    CTKI_ASSERT (!mailbox->items.head);
+    ctki_writer_fini (&mailbox->writer);
+    pthread_mutex_destroy (&mailbox->lock);
+}
+
+/* Copies a small run behind the others that wait. */
+static bool merge (ctki_mailbox_t *mailbox, const ctki_item_t *item)
+{
+    ctki_writer_t *writer = &mailbox->writer;
+    if (item->kind != CTKI_RUN || item->size > writer->run_limit / 8 || !mailbox->items.head)
+        return false;
+    return ctki_writer_merge (writer, item->dest, item)
+           || ctki_writer_begin_merge (writer, &mailbox->items, item->dest, item) == 0;
+}
+
+bool ctki_mailbox_put (ctki_mailbox_t *mailbox, ctki_item_t *item)
+{
+    pthread_mutex_lock (&mailbox->lock);
+    bool merged = merge (mailbox, item);
+    if (!merged) {
+        ctki_writer_close (&mailbox->writer);
+        ctki_items_add (&mailbox->items, item);
+    }
+    bool ring = ctki_mailbox_filled (mailbox);
+    pthread_mutex_unlock (&mailbox->lock);
+    if (merged)
+        ctki_item_release (item);
+    return ring;
+}
+
+bool ctki_mailbox_take (ctki_mailbox_t *mailbox, ctki_items_t *items)
+{
+    pthread_mutex_lock (&mailbox->lock);
+    *items = mailbox->items;
+    mailbox->items = (ctki_items_t) {0};
+    ctki_writer_close (&mailbox->writer);
+    pthread_mutex_unlock (&mailbox->lock);
+    return items->head != NULL;
+}
+
+bool ctki_mailbox_park (ctki_mailbox_t *mailbox)
+{
+    pthread_mutex_lock (&mailbox->lock);
+    mailbox->parked = !mailbox->items.head;
+    bool parked = mailbox->parked;
+    pthread_mutex_unlock (&mailbox->lock);
+    return parked;
+}
+
+void ctki_mailbox_unpark (ctki_mailbox_t *mailbox)
+{
+    pthread_mutex_lock (&mailbox->lock);
+    mailbox->parked = false;
+    pthread_mutex_unlock (&mailbox->lock);
+}
