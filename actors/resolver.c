@@ -54,7 +54,7 @@ struct question {
     pthread_t caller;
     char address[CTKI_ADDRESS_BYTES];
     char reason[CTKI_RESOLVER_REASON_BYTES];
-    TAILQ_HEAD (, ctki_lookup) lookups; /* those with listed set */
+    TAILQ_HEAD (lookups, ctki_lookup) lookups; /* those with listed set */
     TAILQ_ENTRY (question) link;
 };
 

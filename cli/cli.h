@@ -6,6 +6,7 @@
 #define CLI_H
 
 #include <getopt.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -57,6 +58,13 @@ int cli_number (const char *text, int64_t low, int64_t high, int64_t *value);
 
 /* The same as the argument of an option: CLI_OK, or CLI_USAGE and said so. */
 int cli_number_option (const char *command, const char *option, int64_t low, int64_t high, int64_t *value);
+
+/* SIGINT, SIGTERM and, unless it is ignored, SIGHUP are blocked from here on and
+ * read from the descriptor that this returns: a handler would not run in a poll
+ * whose descriptors are always ready. former: the mask before, without them. */
+int cli_catch_signals (sigset_t *former);
+/* The next signal that came, or 0. Does not wait. */
+int cli_take_signal (int signal_fd);
 
 /* A clock that is never set back. */
 int64_t cli_now_ns (void);

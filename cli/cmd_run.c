@@ -48,9 +48,10 @@ typedef struct {
     run_output_t output;
     ctalk_envelope_t envelope; /* with waiting: found no room yet; its data lies in the input's buffer */
     bool waiting;
-    bool failed;            /* something could not be read or printed */
-    sigset_t caught;        /* blocked outside the poll */
-    sigset_t outside;       /* the mask inside the poll */
+    bool failed; /* something could not be read or printed */
+    int signal_fd;
+    int signals;            /* that came */
+    sigset_t former;        /* the signal mask at the start, with them open */
     uint64_t refused_lines; /* not sent: told when it happened */
 } run_t;
 
@@ -78,46 +79,6 @@ static const char help_text[] = "Usage: clustertalk run --config FILE --pid N [-
                                 "once. A bad line is told on standard error with its number, and left out.\n"
                                 "\n"
                                 "Exit status: 0 every line was delivered, 1 not so, 2 wrong usage.\n";
-
-static volatile sig_atomic_t signals_seen;
-
-static void on_signal (int number)
-{
-    (void) number;
-    signals_seen++;
-}
-
-/* The signals are open only inside the poll, so that none is missed. */
-static void catch_signals (sigset_t *caught, sigset_t *outside)
-{
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction action = {.sa_handler = on_signal};
-    struct sigaction former;
-
-    sigemptyset (caught);
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        sigaction (numbers[i], NULL, &former);
-        if (numbers[i] == SIGHUP && former.sa_handler == SIG_IGN)
-            continue; /* under nohup */
-        sigaddset (caught, numbers[i]);
-        sigaction (numbers[i], &action, NULL);
-    }
-    sigprocmask (SIG_BLOCK, caught, outside);
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
-        sigdelset (outside, numbers[i]);
-}
-
-/* From here on a signal ends the process. Returns whether one had come that the
- * poll did not see. */
-static bool release_signals (const sigset_t *caught, const sigset_t *outside)
-{
-    static const struct timespec now = {0, 0};
-    bool came = sigtimedwait (caught, NULL, &now) > 0;
-    signal (SIGINT, SIG_DFL);
-    signal (SIGTERM, SIG_DFL);
-    sigprocmask (SIG_SETMASK, outside, NULL);
-    return came;
-}
 
 /* ------------------------------------------------------------- the lines in */
 
@@ -246,7 +207,7 @@ static void write_output (run_t *run)
 
 /* ------------------------------------------------------------- the one poll */
 
-enum { POLL_SERVER, POLL_OUTPUT, POLL_INPUT, POLL_COUNT };
+enum { POLL_SIGNALS, POLL_SERVER, POLL_OUTPUT, POLL_INPUT, POLL_COUNT };
 
 /* Waits for whatever can go on, at most timeout_ms (-1: for ever), and does
  * it. wants_input: more lines may be read. */
@@ -254,14 +215,16 @@ static void step (run_t *run, bool wants_input, int timeout_ms)
 {
     bool full = run_output_waiting (&run->output) >= OUTPUT_BYTES;
     bool printing = run_output_waiting (&run->output) > 0;
-    struct timespec limit = {timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
     struct pollfd fds[POLL_COUNT] = {
+        [POLL_SIGNALS] = {.fd = run->signal_fd, .events = POLLIN},
         [POLL_SERVER] = {.fd = full ? -1 : run->fd, .events = POLLIN},
         [POLL_OUTPUT] = {.fd = run->output.broken ? -1 : STDOUT_FILENO, .events = printing ? POLLOUT : 0},
         [POLL_INPUT] = {.fd = wants_input ? STDIN_FILENO : -1, .events = POLLIN}};
 
-    if (ppoll (fds, POLL_COUNT, timeout_ms < 0 ? NULL : &limit, &run->outside) == -1)
+    if (poll (fds, POLL_COUNT, timeout_ms) == -1)
         return;
+    if (fds[POLL_SIGNALS].revents)
+        run->signals += cli_take_signal (run->signal_fd) != 0;
     if (fds[POLL_SERVER].revents)
         receive (run);
     if (fds[POLL_OUTPUT].revents & (POLLERR | POLLHUP | POLLNVAL))
@@ -275,7 +238,7 @@ static void step (run_t *run, bool wants_input, int timeout_ms)
 /* Runs until the end of the input, a signal, or the loss of the reader. */
 static void serve (run_t *run)
 {
-    while (signals_seen == 0 && !run->output.broken) {
+    while (run->signals == 0 && !run->output.broken) {
         send_lines (run);
         if (run->input.ended && !run->waiting)
             return;
@@ -334,9 +297,9 @@ static bool is_drained (run_t *run, const closing_t *closing)
  * close at once and have much for each other need each other's reading. */
 static void drain (run_t *run, const closing_t *closing)
 {
-    int signals = signals_seen;
+    int signals = run->signals;
     receive (run);
-    while (!is_drained (run, closing) && signals_seen == signals) {
+    while (!is_drained (run, closing) && run->signals == signals) {
         int64_t left = closing->deadline_ms - cli_now_ms ();
         if (left <= 0)
             return;
@@ -393,15 +356,25 @@ static bool say_what_was_left (const run_t *run, const closing_t *closing)
     return closing->abandoned > 0 || closing->skipped > 0 || run->waiting;
 }
 
+/* From here on a signal ends the process. Returns whether one had come that the
+ * poll did not see. */
+static bool release_signals (run_t *run)
+{
+    bool came = cli_take_signal (run->signal_fd) != 0;
+    close (run->signal_fd);
+    sigprocmask (SIG_SETMASK, &run->former, NULL);
+    return came;
+}
+
 static int close_server (run_t *run)
 {
     closing_t closing;
-    int signals = signals_seen;
+    int signals = run->signals;
 
     closing_init (&closing, run);
     drain (run, &closing);
     look_at_figures (run, &closing);
-    bool hurried = release_signals (&run->caught, &run->outside) || signals_seen > signals;
+    bool hurried = release_signals (run) || run->signals > signals;
     int64_t left = hurried ? 0 : closing.deadline_ms - cli_now_ms ();
     closing.abandoned = ctalk_server_close (&run->server, left > 0 ? (int) left : 0);
     bool incomplete = say_what_was_left (run, &closing);
@@ -422,15 +395,15 @@ static int run_server (const run_options_t *options, const ctalk_config_t *confi
     run_t run = {.options = options};
     ctalk_error_t error = {0};
 
-    catch_signals (&run.caught, &run.outside);
+    run.signal_fd = cli_catch_signals (&run.former);
     run.server = ctalk_server_new (options->pid, config, &error);
     if (!run.server) {
         cli_error ("%s", error.text);
         return CLI_FAILED;
     }
     run.fd = ctalk_server_fd (run.server);
-    if (run.fd == -1) {
-        cli_error ("the server's descriptor: %s", strerror (errno));
+    if (run.fd == -1 || run.signal_fd == -1) {
+        cli_error ("a descriptor for waiting: %s", strerror (errno));
         ctalk_server_close (&run.server, 0);
         return CLI_FAILED;
     }

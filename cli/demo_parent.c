@@ -44,36 +44,15 @@ typedef struct {
     demo_note_type_t awaited;
     int idle_ms;
     uint64_t moved;
-    sigset_t outside; /* the signal mask while waiting, and of the children */
+    int signal_fd;
+    int signal_seen;
+    sigset_t former; /* the signal mask at the start, with the signals open */
 } parent_t;
 
 static const char *const what_is_awaited[] = {[DEMO_BOUND] = "has not bound its endpoint",
                                               [DEMO_UP] = "has not reached all the others",
                                               [DEMO_DONE] = "has not finished the round",
                                               [DEMO_CLOSED] = "has not closed"};
-
-static volatile sig_atomic_t signal_seen;
-
-static void on_signal (int number)
-{
-    signal_seen = number;
-}
-
-/* The signals are open only inside the poll, so that none is missed. */
-static void catch_signals (parent_t *parent)
-{
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction action = {.sa_handler = on_signal};
-    sigset_t caught;
-    sigemptyset (&caught);
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        sigaddset (&caught, numbers[i]);
-        sigaction (numbers[i], &action, NULL);
-    }
-    sigprocmask (SIG_BLOCK, &caught, &parent->outside);
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
-        sigdelset (&parent->outside, numbers[i]);
-}
 
 /* ------------------------------------------------------------ the processes */
 
@@ -86,8 +65,8 @@ static _Noreturn void be_child (parent_t *parent, size_t index, int control, pid
         _exit (CLI_FAILED);
     signal (SIGINT, SIG_IGN);
     signal (SIGHUP, SIG_IGN);
-    signal (SIGTERM, SIG_DFL);
-    sigprocmask (SIG_SETMASK, &parent->outside, NULL);
+    sigprocmask (SIG_SETMASK, &parent->former, NULL);
+    close (parent->signal_fd);
     for (size_t i = 0; i < index; i++)
         close (parent->servers[i].control);
     demo_child (parent->plan, index, control);
@@ -228,16 +207,18 @@ static void hear (parent_t *parent, size_t index)
  * that a demo that was suspended is not taken for one that hangs. */
 static void listen_once (parent_t *parent)
 {
-    struct pollfd fds[DEMO_SERVERS_MAX];
-    const struct timespec look = {0, LOOK_MS * 1000000L};
+    struct pollfd fds[DEMO_SERVERS_MAX + 1];
     int64_t before_ms = cli_now_ms ();
     for (size_t i = 0; i < parent->started; i++)
         fds[i] = (struct pollfd){.fd = parent->servers[i].alive ? parent->servers[i].control : -1, .events = POLLIN};
-    if (ppoll (fds, parent->started, &look, &parent->outside) > 0) {
+    fds[parent->started] = (struct pollfd){.fd = parent->signal_fd, .events = POLLIN};
+    if (poll (fds, parent->started + 1, LOOK_MS) > 0) {
         for (size_t i = 0; i < parent->started; i++) {
             if (fds[i].revents)
                 hear (parent, i);
         }
+        if (fds[parent->started].revents)
+            parent->signal_seen = cli_take_signal (parent->signal_fd);
     }
     int64_t passed_ms = cli_now_ms () - before_ms;
     parent->idle_ms += (int) (passed_ms < LOOK_MS ? passed_ms : LOOK_MS);
@@ -273,12 +254,12 @@ static void say_stalled (parent_t *parent)
 static bool await (parent_t *parent)
 {
     parent->idle_ms = 0;
-    while (!parent->failed && !signal_seen && !all_reached (parent)) {
+    while (!parent->failed && !parent->signal_seen && !all_reached (parent)) {
         listen_once (parent);
         if (parent->idle_ms >= parent->plan->timeout_ms && !all_reached (parent))
             say_stalled (parent);
     }
-    return !parent->failed && !signal_seen;
+    return !parent->failed && !parent->signal_seen;
 }
 
 /* ------------------------------------------------------------------ leading */
@@ -351,7 +332,7 @@ static void stop_round (parent_t *parent)
         if (!parent->servers[i].reached)
             tell (parent, i, &note);
     }
-    while (!signal_seen && !all_reached (parent) && cli_now_ms () < deadline_ms)
+    while (!parent->signal_seen && !all_reached (parent) && cli_now_ms () < deadline_ms)
         listen_once (parent);
     for (size_t i = 0; i < parent->started; i++)
         parent->report.lost[i] = !parent->servers[i].reached;
@@ -366,18 +347,19 @@ demo_outcome_t demo_run (const demo_plan_t *plan, int *signal_number)
     }
     parent->plan = plan;
     demo_report_init (&parent->report, plan);
-    catch_signals (parent);
+    parent->signal_fd = cli_catch_signals (&parent->former);
     bool well = lead (parent);
-    if (!well && !signal_seen && parent->report.started && parent->awaited == DEMO_DONE)
+    if (!well && !parent->signal_seen && parent->report.started && parent->awaited == DEMO_DONE)
         stop_round (parent);
     demo_report_clear (&parent->report);
     kill_children (parent);
     demo_outcome_t outcome = well ? DEMO_OK : parent->port_taken ? DEMO_PORT_TAKEN : DEMO_NOT_WELL;
-    *signal_number = signal_seen;
-    if (signal_seen)
+    *signal_number = parent->signal_seen;
+    if (parent->signal_seen)
         outcome = DEMO_SIGNALLED;
     else if (parent->report.started && !demo_report_table (&parent->report, well))
         outcome = DEMO_NOT_WELL;
+    close (parent->signal_fd);
     free (parent);
     return outcome;
 }

@@ -8,7 +8,9 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <time.h>
+#include <unistd.h>
 
 const char *const cli_config_options[] = {
     "QueueBytes", "WindowBytes", "WindowFrames", "FrameBytes", "MaxMessageBytes", "HeartbeatMs",  "SuspectMs", "DownMs",
@@ -98,6 +100,34 @@ int cli_number_option (const char *command, const char *option, int64_t low, int
         return CLI_OK;
     return cli_usage_error (command, "%s: '%s' is not a number from %lld to %lld", option, optarg, (long long) low,
                             (long long) high);
+}
+
+int cli_catch_signals (sigset_t *former)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action;
+    sigset_t caught;
+
+    sigemptyset (&caught);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        sigaction (numbers[i], NULL, &action);
+        if (numbers[i] == SIGHUP && action.sa_handler == SIG_IGN)
+            continue; /* under nohup */
+        sigaddset (&caught, numbers[i]);
+        signal (numbers[i], SIG_DFL);
+    }
+    sigprocmask (SIG_BLOCK, &caught, former);
+    sigdelset (former, SIGINT);
+    sigdelset (former, SIGTERM);
+    return signalfd (-1, &caught, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+int cli_take_signal (int signal_fd)
+{
+    struct signalfd_siginfo signal_info;
+    if (read (signal_fd, &signal_info, sizeof signal_info) != (ssize_t) sizeof signal_info)
+        return 0;
+    return (int) signal_info.ssi_signo;
 }
 
 int64_t cli_now_ns (void)

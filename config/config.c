@@ -1244,8 +1244,8 @@ ctalk_config_t *ctalk_config_parse (const char *json, size_t size, ctalk_error_t
 ctalk_config_t *ctalk_config_load (const char *path, ctalk_error_t *error)
 {
     ctalk_config_t *config;
-    char *text;
-    size_t size;
+    char *text = NULL;
+    size_t size = 0;
     int code;
 
     ctki_error_clear (error);
@@ -1302,8 +1302,8 @@ int ctalk_config_check (const char *path, void (*report) (const ctalk_error_t *e
     listener_t listener = {report, arg};
     faults_t faults = {0};
     ctalk_error_t error;
-    char *text;
-    size_t size;
+    char *text = NULL;
+    size_t size = 0;
 
     ctki_error_clear (&error);
     int code = path ? read_file (path, &text, &size) : EINVAL;

@@ -128,8 +128,8 @@ typedef struct {
     uint64_t queued_bytes;        /* the charge for them: payload + 64 bytes each */
     uint64_t skipped;             /* broadcasts that a down peer with a full queue did not get */
     uint64_t refused_full;        /* send failed with EAGAIN */
-    uint64_t refused_too_big;     /* EMSGSIZE */
     uint64_t refused_not_up;      /* EHOSTDOWN */
+    uint64_t refused_too_big;     /* EMSGSIZE; in the totals only */
     uint64_t refused_unreachable; /* EHOSTUNREACH; in the totals only */
     uint64_t refused_invalid;     /* EINVAL; in the totals only */
     uint64_t refused_shutdown;    /* ESHUTDOWN; in the totals only */
@@ -434,7 +434,8 @@ CTALK_EXPORT int ctalk_server_stats (ctalk_server_t *server, ctalk_pid_t peer, c
  *
  * A broadcast goes to every peer, not to the sender; room is found in the
  * queues of all peers that are not down, or it goes to none. A down peer whose
- * queue is full is skipped and counted. With no peers it returns 0. While a
+ * queue is full is skipped and counted. With no peers it returns 0. With
+ * CTALK_IF_UP it goes to all or, if one of them is not up, to none. While a
  * broadcast waits, no later send overtakes it at the peers that lack room.
  *
  * Two programs that only send with timeout -1 and never receive stop each

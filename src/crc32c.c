@@ -111,8 +111,8 @@ static uint32_t multiply (uint32_t a, uint32_t b)
 {
     uint32_t product = 0;
     for (uint32_t bit = ONE; bit != 0; bit >>= 1) {
-        product ^= a & bit ? b : 0;
-        b = b >> 1 ^ (b & 1u ? POLYNOMIAL : 0);
+        product ^= (a & bit) != 0 ? b : 0;
+        b = b >> 1 ^ ((b & 1u) != 0 ? POLYNOMIAL : 0);
     }
     return product;
 }

@@ -86,6 +86,18 @@ void ctki_inbox_watch (ctki_inbox_t *inbox, ctki_flow_t *flow, uint64_t wake_byt
         ctki_bell_ring (inbox->bell);
 }
 
+void ctki_inbox_skip (ctki_inbox_t *inbox, ctki_flow_t *flow, uint64_t envelopes, uint64_t byte, uint64_t frames)
+{
+    pthread_mutex_lock (&inbox->lock);
+    flow->consumed += envelopes;
+    flow->byte += byte;
+    flow->frames += frames;
+    bool ring = tell (inbox, flow);
+    pthread_mutex_unlock (&inbox->lock);
+    if (ring)
+        ctki_bell_ring (inbox->bell);
+}
+
 ctki_flow_t *ctki_inbox_told (ctki_inbox_t *inbox, ctki_flow_t *copy)
 {
     pthread_mutex_lock (&inbox->lock);
@@ -158,7 +170,8 @@ static void fill (ctalk_envelope_t *envelope, const ctki_inlet_t *inlet, const c
                                     .lease = inlet->buf};
 }
 
-/* The next envelope of an inlet; the router has checked its records. */
+/* The next envelope of an inlet that is for the inbox; the router has checked
+ * its records, and counted those that are for nobody. */
 static void step (ctki_inlet_t *inlet, ctalk_envelope_t *envelope)
 {
     if (inlet->one) {
@@ -166,11 +179,17 @@ static void step (ctki_inlet_t *inlet, ctalk_envelope_t *envelope)
         return;
     }
     ctki_record_t record;
-    size_t head = ctki_record_get (inlet->at, inlet->left, &record);
-    fill (envelope, inlet, &record, inlet->at + head, record.len);
-    size_t whole = head + ctki_record_pad (record.len);
-    inlet->at += whole;
-    inlet->left -= whole;
+    const uint8_t *at;
+    size_t head;
+    do {
+        at = inlet->at;
+        head = ctki_record_get (at, inlet->left, &record);
+        CTKI_ASSERT (head > 0);
+        size_t whole = head + ctki_record_pad (record.len);
+        inlet->at += whole;
+        inlet->left -= whole;
+    } while (CTKI_UNLIKELY (record.to != 0));
+    fill (envelope, inlet, &record, at + head, record.len);
 }
 
 /* The head is used up. */

@@ -34,7 +34,7 @@ typedef struct ctki_inlet {
     ctki_buf_t *buf;   /* holds the data: one reference per envelope */
     const uint8_t *at; /* RUN: the next record; ONE: the payload */
     size_t left;       /* RUN: bytes of records; ONE: of payload */
-    uint32_t count;    /* envelopes not taken yet */
+    uint32_t count;    /* envelopes not taken yet, those addressed to an actor not among them */
     uint64_t frames;   /* counted as consumed with the last of them */
     bool one;
     ctki_record_t record; /* ONE */
@@ -61,6 +61,9 @@ void ctki_flow_release (ctki_inbox_t *inbox, ctki_flow_t *flow);
 /* Adds what a frame brought; wake_byte and wake_frame are the flow's from now
  * on. The inbox takes the inlet; the inlet's flow gets a reference. */
 void ctki_inbox_put (ctki_inbox_t *inbox, ctki_inlet_t *inlet, uint64_t wake_byte, uint64_t wake_frame);
+
+/* Envelopes of a flow that nobody will take count as consumed at once. */
+void ctki_inbox_skip (ctki_inbox_t *inbox, ctki_flow_t *flow, uint64_t envelopes, uint64_t byte, uint64_t frames);
 
 /* From now on the router wants to know of consumption from here on; says so at
  * once (true) if it is there already. */

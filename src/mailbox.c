@@ -87,6 +87,7 @@ bool ctki_mailbox_take (ctki_mailbox_t *mailbox, ctki_items_t *items)
     pthread_mutex_lock (&mailbox->lock);
     *items = mailbox->items;
     mailbox->items = (ctki_items_t) {0};
+    mailbox->parked = false;
     ctki_writer_close (&mailbox->writer);
     pthread_mutex_unlock (&mailbox->lock);
     return items->head != NULL;
@@ -99,11 +100,4 @@ bool ctki_mailbox_park (ctki_mailbox_t *mailbox)
     bool parked = mailbox->parked;
     pthread_mutex_unlock (&mailbox->lock);
     return parked;
-}
-
-void ctki_mailbox_unpark (ctki_mailbox_t *mailbox)
-{
-    pthread_mutex_lock (&mailbox->lock);
-    mailbox->parked = false;
-    pthread_mutex_unlock (&mailbox->lock);
 }

@@ -62,7 +62,6 @@ bool ctki_mailbox_take (ctki_mailbox_t *mailbox, ctki_items_t *items);
 /* The actor is about to sleep and wants to be rung for the next item; false,
  * and not parked, when there is one already. */
 bool ctki_mailbox_park (ctki_mailbox_t *mailbox);
-void ctki_mailbox_unpark (ctki_mailbox_t *mailbox);
 
 /* With the lock held: something was added; returns whether to ring. */
 static inline bool ctki_mailbox_filled (ctki_mailbox_t *mailbox)

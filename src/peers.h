@@ -38,7 +38,7 @@ void *ctki_map_remove (ctki_map_t *map, uint64_t key);
 /* ---- peer */
 
 struct ctki_sender;
-struct ctki_in;
+struct ctki_inbound;
 
 /* What is known about one peer. Made when it is first needed, so that a listed
  * peer that nobody talks to costs a pointer. Reference-counted. */
@@ -49,13 +49,13 @@ typedef struct ctki_peer {
     /* Under the outbox's lock. */
     char *endpoint;     /* where to connect; NULL: not known yet (its port is the system's choice) */
     bool removed;       /* no longer in the cluster */
-    bool asked;         /* the router was asked to start its sender */
     unsigned standing;  /* waiting senders that stand in line here */
+    int judged;         /* how it stood to the last broadcast */
     unsigned long mark; /* the last pass over the line that found somebody standing here */
 
     /* The router's alone. */
     struct ctki_sender *sender; /* NULL: not started */
-    struct ctki_in *in;         /* the receiving half; NULL: nothing came yet */
+    struct ctki_inbound *inbound; /* the receiving half; NULL: nothing came yet */
     bool ring;                  /* its mailbox got something in this step */
     struct ctki_peer *ring_next;
 
@@ -67,7 +67,7 @@ typedef struct ctki_peer {
     ctki_count_t incarnation;     /* as last seen */
     atomic_bool left;             /* it said goodbye and has not come back */
     ctki_count_t accepted, delivered, abandoned, in_doubt, skipped;
-    ctki_count_t refused_full, refused_too_big, refused_not_up;
+    ctki_count_t refused_full, refused_not_up;
     ctki_count_t received, consumed, no_such_actor;
     ctki_count_t duplicates, malformed, retransmitted, reconnects, rtt_us, rtt_worst_us;
 } ctki_peer_t;

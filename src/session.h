@@ -111,6 +111,7 @@ typedef struct {
     bool flushing;     /* the last frame asks for its acknowledgement */
     bool closing;
     int byes;
+    uint32_t bye_reason;
     uint32_t rejected; /* the reason of the last REJECT, 0: none */
 
     /* facts since they were last collected */
@@ -145,6 +146,9 @@ void ctki_out_flush (ctki_out_t *out);
 
 /* Drain, say BYE, end. */
 void ctki_out_close (ctki_out_t *out, int64_t now_us);
+
+/* The peer was removed: abandons what is queued; BYE will say so. */
+void ctki_out_dismiss (ctki_out_t *out);
 
 /* Gives up all that is left: counted as abandoned, what libzmq had as in doubt. */
 void ctki_out_abandon (ctki_out_t *out);
@@ -229,6 +233,8 @@ typedef struct {
     size_t records_size;
     uint32_t count;       /* envelopes */
     uint64_t charge;      /* theirs */
+    uint32_t lost;        /* of those, addressed to an actor: there is none */
+    uint64_t lost_charge;
     uint64_t frames;      /* that they came in */
     ctki_record_t record; /* ONE */
     ctki_buf_t *whole;    /* ONE: its payload, put together (the caller gets the reference); NULL: it is the frame's body */

@@ -197,8 +197,13 @@ static bool check_run (const ctki_in_t *in, const uint8_t *records, size_t size,
         if (head == 0 || whole > size - at || record.len > in->setup.message_bytes
             || (record.flags & (CTKI_R_FIRST | CTKI_R_LAST)) != (CTKI_R_FIRST | CTKI_R_LAST))
             return false;
+        uint64_t charge = record.len + CTKI_CHARGE_BYTES;
         fx->count++;
-        fx->charge += record.len + CTKI_CHARGE_BYTES;
+        fx->charge += charge;
+        if (CTKI_UNLIKELY (record.to != 0)) {
+            fx->lost++;
+            fx->lost_charge += charge;
+        }
         at += whole;
     }
     fx->records = records;

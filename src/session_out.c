@@ -410,6 +410,8 @@ void ctki_out_flush (ctki_out_t *out)
 void ctki_out_close (ctki_out_t *out, int64_t now_us)
 {
     out->closing = true;
+    if (!out->bye_reason)
+        out->bye_reason = CTKI_WHY_CLOSING;
     out->bye_at_us = now_us;
     if (out->leaving)
         ctki_out_abandon (out);
@@ -439,6 +441,12 @@ void ctki_out_abandon (ctki_out_t *out)
     out->send = out->next;
     while (out->queue.head)
         abandon_head (out);
+}
+
+void ctki_out_dismiss (ctki_out_t *out)
+{
+    out->bye_reason = CTKI_WHY_ABANDONED;
+    ctki_out_abandon (out);
 }
 
 /* ---- what goes out */
@@ -516,7 +524,7 @@ static bool make_bye (ctki_out_t *out, int64_t now_us, ctki_emit_t *emit)
     if (now_us < out->bye_at_us)
         return false;
     control (out, emit, CTKI_BYE);
-    emit->frame.u.reason = CTKI_WHY_CLOSING;
+    emit->frame.u.reason = out->bye_reason;
     return true;
 }
 

@@ -166,7 +166,6 @@ static int set_common (void *zmq, const ctki_sock_options_t *options)
            || set_int (zmq, ZMQ_HEARTBEAT_IVL, 0) || set_int (zmq, ZMQ_TCP_KEEPALIVE, 1)
            || set_int (zmq, ZMQ_TCP_KEEPALIVE_IDLE, 10) || set_int (zmq, ZMQ_TCP_KEEPALIVE_INTVL, 2)
            || set_int (zmq, ZMQ_TCP_KEEPALIVE_CNT, 3) || set_int (zmq, ZMQ_TCP_MAXRT, 5000)
-           || set_int (zmq, ZMQ_IPV6, options->v6)
            || (options->send_buffer && set_int (zmq, ZMQ_SNDBUF, options->send_buffer));
 }
 
@@ -222,19 +221,48 @@ int ctki_sock_pair (ctki_sock_t *ends[2])
     return -1;
 }
 
+/* IPv6 only where the address is one: a host may have none. */
+static int set_family (ctki_sock_t *sock, const char *endpoint)
+{
+    return set_int (sock->zmq, ZMQ_IPV6, strchr (endpoint, '[') != NULL);
+}
+
 int ctki_sock_bind (ctki_sock_t *sock, const char *endpoint, char *bound, size_t size)
 {
-    /* A port that was just closed is free again a moment later: the old
-     * listener is closed by another thread of libzmq (pitfall E5). That wait
-     * belongs to close, not here. */
-    if (zmq_bind (sock->zmq, endpoint))
+    if (set_family (sock, endpoint) || zmq_bind (sock->zmq, endpoint))
         return -1;
     return zmq_getsockopt (sock->zmq, ZMQ_LAST_ENDPOINT, bound, &size);
 }
 
+/* The listener is closed by another thread of libzmq, which says so in an event
+ * (pitfall E5). */
+void ctki_sock_unbind (ctki_sock_t *sock, const char *bound, int wait_ms)
+{
+    char name[64];
+    snprintf (name, sizeof name, "inproc://clustertalk-unbind-%p", sock->zmq);
+    void *events = NULL;
+    if (strncmp (bound, "inproc:", 7) != 0 && zmq_socket_monitor (sock->zmq, name, ZMQ_EVENT_CLOSED) == 0) {
+        sock->watched = true;
+        events = zmq_socket (context, ZMQ_PAIR);
+        if (events && (set_int (events, ZMQ_LINGER, 0) || zmq_connect (events, name))) {
+            zmq_close (events);
+            events = NULL;
+        }
+    }
+    int rc = zmq_unbind (sock->zmq, bound);
+    if (events) {
+        zmq_pollitem_t item = {.socket = events, .events = ZMQ_POLLIN};
+        if (rc == 0)
+            zmq_poll (&item, 1, wait_ms);
+        zmq_socket_monitor (sock->zmq, NULL, 0);
+        sock->watched = false;
+        zmq_close (events);
+    }
+}
+
 int ctki_sock_connect (ctki_sock_t *sock, const char *endpoint)
 {
-    return zmq_connect (sock->zmq, endpoint);
+    return set_family (sock, endpoint) ? -1 : zmq_connect (sock->zmq, endpoint);
 }
 
 int ctki_sock_disconnect (ctki_sock_t *sock, const char *endpoint)

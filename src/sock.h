@@ -34,7 +34,6 @@ typedef struct {
     int64_t frame_bytes; /* the largest part that is accepted */
     int send_buffer;     /* of the kernel, in bytes; 0: its default */
     int backlog;
-    bool v6;
     const char *domain;  /* never empty (pitfall G5) */
 } ctki_sock_options_t;
 
@@ -50,6 +49,8 @@ void ctki_sock_close (ctki_sock_t **sock_p);
 /* 0, or -1 with errno. `bound` gets the endpoint as it is, wildcards resolved. */
 int ctki_sock_bind (ctki_sock_t *sock, const char *endpoint, char *bound, size_t size);
 int ctki_sock_connect (ctki_sock_t *sock, const char *endpoint);
+/* Gives the port back: on return it can be bound again, unless wait_ms was too short. */
+void ctki_sock_unbind (ctki_sock_t *sock, const char *bound, int wait_ms);
 int ctki_sock_disconnect (ctki_sock_t *sock, const char *endpoint);
 
 int ctki_sock_fd (ctki_sock_t *sock);

@@ -175,7 +175,7 @@ static const char *too_short (const cursor_t *c)
     return c->fell_short ? "shorter than its type demands" : NULL;
 }
 
-static const char *end (const cursor_t *c)
+static const char *at_end (const cursor_t *c)
 {
     return c->left != 0 ? "longer than its type demands" : too_short (c);
 }
@@ -213,7 +213,7 @@ static const char *get_welcome (cursor_t *c, ctki_welcome_t *welcome)
     welcome->consumed = get64 (c);
     welcome->credit_frame = get64 (c);
     welcome->credit_byte = get64 (c);
-    const char *why = end (c);
+    const char *why = at_end (c);
     return why == NULL && welcome->inc == 0 ? "no incarnation" : why;
 }
 
@@ -246,13 +246,13 @@ static const char *get_ping (cursor_t *c, ctki_ping_t *ping)
 {
     ping->stamp = get64 (c);
     ping->inc = get64 (c);
-    return end (c);
+    return at_end (c);
 }
 
 static const char *get_reason (cursor_t *c, uint32_t *reason)
 {
     *reason = get32 (c);
-    return end (c);
+    return at_end (c);
 }
 
 /* The three shapes of DATA. */
@@ -285,7 +285,7 @@ static const char *get_body (cursor_t *c, ctki_frame_t *frame)
     switch (frame->type) {
     case CTKI_HELLO: {
         const char *why = get_hello (c, &frame->u.hello);
-        return why == NULL ? end (c) : why;
+        return why == NULL ? at_end (c) : why;
     }
     case CTKI_WELCOME:
         return get_welcome (c, &frame->u.welcome);

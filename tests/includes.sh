@@ -23,7 +23,7 @@ BEGIN {
     layer("src/base src/error src/mem src/log src/sys")
     layer("src/envelope src/wire src/crc32c src/route src/peers")
     layer("src/session")
-    layer("src/sock src/mailbox src/outbox src/inbox")
+    layer("src/sock src/mailbox src/outbox src/inbox src/node")
     layer("config/")
     layer("actors/")
     layer("src/server")

@@ -12,12 +12,12 @@ int main (void)
 {
     (void) ctki_test_raise_descriptors ();
     SRunner *runner = srunner_create (ctki_suite_support ());
-    Suite *(*const suites[]) (void) = {
-        ctki_suite_basics,     ctki_suite_order,   ctki_suite_local,     ctki_suite_errors,   ctki_suite_start,
-        ctki_suite_interrupt,  ctki_suite_fork,    ctki_suite_memory,    ctki_suite_owned,    ctki_suite_many,
-        ctki_suite_threads,    ctki_suite_wake,    ctki_suite_states,    ctki_suite_flush,    ctki_suite_descriptor,
-        ctki_suite_broadcast,  ctki_suite_members, ctki_suite_pressure,  ctki_suite_senders,  ctki_suite_close,
-        ctki_suite_restart,    ctki_suite_absent,  ctki_suite_transports, ctki_suite_abuse,
+    static Suite *(*const suites[]) (void) = {
+        ctki_suite_basics,    ctki_suite_order,   ctki_suite_local,      ctki_suite_errors,  ctki_suite_start,
+        ctki_suite_interrupt, ctki_suite_fork,    ctki_suite_memory,     ctki_suite_owned,   ctki_suite_many,
+        ctki_suite_threads,   ctki_suite_wake,    ctki_suite_states,     ctki_suite_flush,   ctki_suite_descriptor,
+        ctki_suite_broadcast, ctki_suite_members, ctki_suite_pressure,   ctki_suite_senders, ctki_suite_close,
+        ctki_suite_restart,   ctki_suite_absent,  ctki_suite_transports, ctki_suite_abuse,
     };
     for (size_t i = 0; i < sizeof suites / sizeof suites[0]; i++)
         srunner_add_suite (runner, suites[i]());

@@ -11,9 +11,8 @@
 
 enum { KIB = 1024, MIB = 1024 * 1024, LARGEST = 12 * MIB + 5 };
 
-static const size_t sizes[] = { 0,     1,     7,     8,     9,     63,      64,       65,         4095,      4096,
-                                4097,  8191,  8192,  8193,  65535, 65536,   65537,    MIB - 1,    MIB,       10 * MIB,
-                                LARGEST };
+static const size_t sizes[] = {0,    1,    7,    8,     9,     63,    64,      65,  4095,     4096,   4097,
+                               8191, 8192, 8193, 65535, 65536, 65537, MIB - 1, MIB, 10 * MIB, LARGEST};
 enum { SIZES = sizeof sizes / sizeof sizes[0] };
 
 static void send_payload (ctalk_server_t *server, ctalk_pid_t dst, int64_t number, char *buffer, size_t size)
@@ -67,13 +66,13 @@ START_TEST (sizes_in_one_go)
 {
     ctki_cluster_t cluster;
     ctki_thread_t threads[2];
-    ctki_trouble_t trouble = { "" };
+    ctki_trouble_t trouble = {""};
     ctki_journal_t *journal = ctki_journal_new (2, SIZES);
     ctki_cluster_open_up (&cluster, 2,
                           CTKI_OPTIONS ("MaxMessageBytes", ctki_test_number_text (LARGEST), "QueueBytes", "1048576",
                                         "WindowBytes", "131072"));
-    ctki_stream_t stream = { cluster.server[1], 2, 0, SIZES, sizes, SIZES, journal };
-    ctki_drain_t drain = { cluster.server[2], SIZES, journal, NULL };
+    ctki_stream_t stream = {cluster.server[1], 2, 0, SIZES, sizes, SIZES, journal};
+    ctki_drain_t drain = {cluster.server[2], SIZES, journal, NULL};
     ctki_thread_start (&threads[0], ctki_traffic_stream, &stream);
     ctki_thread_start (&threads[1], ctki_traffic_drain, &drain);
     ctki_thread_join (&threads[0]);
@@ -109,7 +108,7 @@ END_TEST
 /* The message id is carried as it is, from the smallest to the largest. */
 START_TEST (message_ids)
 {
-    static const int64_t ids[] = { 0, 1, -1, INT32_MAX, INT64_MAX, INT64_MIN };
+    static const int64_t ids[] = {0, 1, -1, INT32_MAX, INT64_MAX, INT64_MIN};
     ctki_cluster_t cluster;
     ctki_cluster_open_up (&cluster, 2, NULL);
     for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
@@ -194,7 +193,7 @@ END_TEST
 START_TEST (who_is_who)
 {
     ctki_cluster_t cluster;
-    ctalk_pid_t pids[4] = { -7, -7, -7, -7 };
+    ctalk_pid_t pids[4] = {-7, -7, -7, -7};
     ctki_cluster_open_up (&cluster, 3, NULL);
     ctalk_config_destroy (&cluster.config);
     ck_assert_ptr_null (cluster.config);

@@ -36,16 +36,16 @@ static uint64_t refused_invalid (void)
 START_TEST (send_invalid)
 {
     const ctalk_envelope_t wrong[] = {
-        { .pid = -2, .data = "x", .size = 1 },
-        { .pid = INT32_MIN, .data = "x", .size = 1 },
-        { .pid = 2, .data = NULL, .size = 1 },
-        { .pid = 2, .data = "x", .size = 1, .kind = CTALK_PEER_UP },
-        { .pid = 2, .data = "x", .size = 1, .kind = CTALK_TIMER },
-        { .pid = 2, .data = "x", .size = 1, .flags = 4 },
-        { .pid = 2, .data = "x", .size = 1, .flags = 0x80000000u },
-        { .pid = 2, .data = "x", .size = 1, .reserved = 1 },
-        { .pid = CTALK_BROADCAST, .data = NULL, .size = 1 },
-        { .pid = 1, .data = NULL, .size = 1 },
+        {.pid = -2, .data = "x", .size = 1},
+        {.pid = INT32_MIN, .data = "x", .size = 1},
+        {.pid = 2, .data = NULL, .size = 1},
+        {.pid = 2, .data = "x", .size = 1, .kind = CTALK_PEER_UP},
+        {.pid = 2, .data = "x", .size = 1, .kind = CTALK_TIMER},
+        {.pid = 2, .data = "x", .size = 1, .flags = 4},
+        {.pid = 2, .data = "x", .size = 1, .flags = 0x80000000u},
+        {.pid = 2, .data = "x", .size = 1, .reserved = 1},
+        {.pid = CTALK_BROADCAST, .data = NULL, .size = 1},
+        {.pid = 1, .data = NULL, .size = 1},
     };
     uint64_t before = refused_invalid ();
     size_t count = sizeof wrong / sizeof wrong[0];
@@ -120,7 +120,7 @@ END_TEST
 START_TEST (too_big)
 {
     static char data[200001];
-    static const ctalk_pid_t pids[] = { 2, CTALK_BROADCAST, 1 };
+    static const ctalk_pid_t pids[] = {2, CTALK_BROADCAST, 1};
     for (size_t i = 0; i < 3; i++) {
         ctalk_envelope_t envelope = ctki_traffic_envelope (pids[i], 1, data, sizeof data);
         CTKI_FAILS (EMSGSIZE, ctalk_send (cluster.server[1], &envelope, -1));
@@ -134,7 +134,7 @@ END_TEST
 /* Fills the queue for the absent peer; returns how many envelopes it took. */
 static uint64_t fill_absent (void)
 {
-    char data[1000] = { 0 };
+    char data[1000] = {0};
     ctalk_envelope_t envelope = ctki_traffic_envelope (cluster.absent, 1, data, sizeof data);
     uint64_t count = 0;
     while (ctalk_send (cluster.server[1], &envelope, 0) == 0)
@@ -209,7 +209,7 @@ END_TEST
 /* Closing an envelope twice, a zero one and none is harmless, with the server there or not. */
 START_TEST (close_envelope_twice)
 {
-    ctalk_envelope_t envelope, copy = { 0 };
+    ctalk_envelope_t envelope, copy = {0};
     ctki_traffic_send (cluster.server[1], 2, 1, "twice");
     ctki_traffic_take (cluster.server[2], &envelope);
     ctalk_envelope_close (&envelope);
@@ -223,7 +223,7 @@ END_TEST
 /* Nothing is written to the caller's envelope and payload: both lie in memory that cannot be written. */
 START_TEST (envelope_is_read_only)
 {
-    static const ctalk_pid_t pids[] = { 2, CTALK_BROADCAST, 1, 99 };
+    static const ctalk_pid_t pids[] = {2, CTALK_BROADCAST, 1, 99};
     size_t bytes = 65536;
     char *page = mmap (NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ck_assert (page != MAP_FAILED);
@@ -295,7 +295,7 @@ static void count_error (const ctalk_error_t *error, void *arg)
 /* The config calls fail as their doc blocks say, with a text. */
 START_TEST (config_errors)
 {
-    ctalk_error_t error = { 0 };
+    ctalk_error_t error = {0};
     ctalk_config_t *config = ctalk_config_new ();
     ck_assert_ptr_nonnull (config);
     CTKI_SUCCEEDS (ctalk_config_add_server (config, 1, "127.0.0.1:5001", &error));
@@ -322,7 +322,7 @@ END_TEST
 
 static void load_fails (const char *path, int code)
 {
-    ctalk_error_t error = { 0 };
+    ctalk_error_t error = {0};
     int count = 0;
     errno = 0;
     ctalk_config_t *config = ctalk_config_load (path, &error);

@@ -61,15 +61,15 @@ static bool close_in_child (int fd, void *arg, ctki_trouble_t *trouble)
 /* A fork while the servers are busy: the child closes them all at once, the parent loses nothing. */
 START_TEST (fork_under_load)
 {
-    static const size_t sizes[] = { 100, 5000 };
+    static const size_t sizes[] = {100, 5000};
     ctki_process_t process;
     ctki_thread_t threads[2];
-    ctki_trouble_t trouble = { "" };
+    ctki_trouble_t trouble = {""};
     size_t count = ctki_test_count (20000);
     ctki_journal_t *journal = ctki_journal_new (2, count);
     ctki_cluster_open_up (&cluster, 2, NULL);
-    ctki_stream_t stream = { cluster.server[1], 2, 0, count, sizes, 2, journal };
-    ctki_drain_t drain = { cluster.server[2], count, journal, NULL };
+    ctki_stream_t stream = {cluster.server[1], 2, 0, count, sizes, 2, journal};
+    ctki_drain_t drain = {cluster.server[2], count, journal, NULL};
     ctki_thread_start (&threads[0], ctki_traffic_stream, &stream);
     ctki_thread_start (&threads[1], ctki_traffic_drain, &drain);
     for (int i = 0; i < 5; i++) {

@@ -20,7 +20,7 @@ static void handler (int signal_number)
 
 static void install (int flags)
 {
-    struct sigaction action = { .sa_handler = handler, .sa_flags = flags };
+    struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
     atomic_store (&handled, 0);
     ck_assert_int_eq (sigaction (SIGUSR1, &action, &old_action), 0);
 }
@@ -29,10 +29,10 @@ static void open_pair (void)
 {
     ctki_cluster_open_absent (&cluster, 2, CTKI_OPTIONS ("QueueBytes", "65536"));
     CTKI_SUCCEEDS (ctalk_server_wait_up (cluster.server[1], 1, ctki_test_long_ms ()));
-    char data[1000] = { 0 };
+    char data[1000] = {0};
     ctalk_envelope_t envelope = ctki_traffic_envelope (cluster.absent, 1, data, sizeof data);
-    while (ctalk_send (cluster.server[1], &envelope, 0) == 0)
-        continue;
+    while (ctalk_send (cluster.server[1], &envelope, 0) == 0) {
+    }
 }
 
 static void close_pair (void)
@@ -145,7 +145,8 @@ static bool recv_with_blocked_signal (void *arg, ctki_trouble_t *trouble)
     return true;
 }
 
-/* A signal that is blocked in the waiting thread ends no wait, and the library's threads take no signal of the process. */
+/* A signal that is blocked in the waiting thread ends no wait, and the library's threads take no signal of the process.
+ */
 START_TEST (blocked_signal)
 {
     ctki_thread_t thread;

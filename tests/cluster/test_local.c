@@ -29,7 +29,7 @@ END_TEST
 /* Sends to the own pid until there is no room; returns how many were accepted. */
 static int64_t fill (ctalk_server_t *server)
 {
-    char data[PAYLOAD] = { 0 };
+    char data[PAYLOAD] = {0};
     int64_t count = 0;
     ctalk_envelope_t envelope = ctki_traffic_envelope (1, 0, data, sizeof data);
     for (; count < 100000; count++) {
@@ -42,7 +42,8 @@ static int64_t fill (ctalk_server_t *server)
     return count;
 }
 
-/* The own inbox is bounded by QueueBytes: then sends fail with EAGAIN, wait their time, and go on when there is room. */
+/* The own inbox is bounded by QueueBytes: then sends fail with EAGAIN, wait their time, and go on when there is room.
+ */
 START_TEST (own_pid_is_bounded)
 {
     ctki_cluster_t cluster;

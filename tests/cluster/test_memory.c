@@ -14,7 +14,7 @@ START_TEST (nothing_is_made)
 {
     static const char json[] = "{\"Servers\": {\"1\": \"127.0.0.1:0\"}}";
     ctalk_config_t *config = ctki_cluster_config (1, NULL, NULL);
-    ctalk_error_t error = { 0 };
+    ctalk_error_t error = {0};
     (void) ctki_mem_fail (0, -1);
     errno = 0;
     ck_assert (ctalk_config_new () == NULL && errno == ENOMEM);
@@ -37,7 +37,7 @@ START_TEST (each_step_of_a_start)
     long k = 0;
     ctalk_server_t *server = NULL;
     for (; k < 1000 && !server; k++) {
-        ctalk_error_t error = { 0 };
+        ctalk_error_t error = {0};
         (void) ctki_mem_fail (k, 1);
         server = ctalk_server_new (1, config, &error);
         int code = errno;

@@ -22,7 +22,7 @@ static ctalk_pid_t destination (int64_t number)
 
 static size_t size_of (int64_t number)
 {
-    static const size_t sizes[] = { 8, 100, 4096, 0, 65536, 3000, LARGEST, 64, 5000, 1 };
+    static const size_t sizes[] = {8, 100, 4096, 0, 65536, 3000, LARGEST, 64, 5000, 1};
     return sizes[number % 10];
 }
 
@@ -71,7 +71,7 @@ static void mixed_order (const char *const *options, int64_t count)
     mixed_t mixed[SERVERS];
     ctki_cluster_open_up (&cluster, SERVERS, options);
     for (int i = 0; i < SERVERS; i++) {
-        mixed[i] = (mixed_t){ cluster.server[i + 1], count };
+        mixed[i] = (mixed_t){cluster.server[i + 1], count};
         ctki_thread_start (&threads[i], i ? take_mixed : send_mixed, &mixed[i]);
     }
     for (int i = 0; i < SERVERS; i++)
@@ -93,9 +93,9 @@ END_TEST
 /* The same when queues and windows are as small as can be, so that every send waits. */
 START_TEST (mixed_through_small_queues)
 {
-    mixed_order (CTKI_OPTIONS ("QueueBytes", "65536", "WindowBytes", "131072", "WindowFrames", "8", "FrameBytes",
-                               "8192"),
-                 (int64_t) ctki_test_count (1000));
+    mixed_order (
+        CTKI_OPTIONS ("QueueBytes", "65536", "WindowBytes", "131072", "WindowFrames", "8", "FrameBytes", "8192"),
+        (int64_t) ctki_test_count (1000));
 }
 END_TEST
 

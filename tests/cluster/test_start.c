@@ -20,7 +20,7 @@ enum { NOBODY = 65534 };
 /* The start of pid fails with this errno and a text that holds every word of words. */
 static void start_fails (ctalk_pid_t pid, const ctalk_config_t *config, int code, const char *word)
 {
-    ctalk_error_t error = { 0 };
+    ctalk_error_t error = {0};
     errno = 0;
     ctalk_server_t *server = ctalk_server_new (pid, config, &error);
     ck_assert_msg (server == NULL && errno == code, "%s, not %s: %s", strerror (errno), strerror (code), error.text);
@@ -97,7 +97,7 @@ END_TEST
 /* In the worker, nothing is asserted with Check. */
 static bool start_is_refused (const ctalk_config_t *config, int code, const char *word, ctki_trouble_t *trouble)
 {
-    ctalk_error_t error = { 0 };
+    ctalk_error_t error = {0};
     ctalk_server_t *server = ctalk_server_new (1, config, &error);
     CTKI_EXPECT (trouble, server == NULL);
     CTKI_EXPECT_EQUAL (trouble, errno, code);
@@ -157,7 +157,7 @@ static bool start_with_few_descriptors (int fd, void *arg, ctki_trouble_t *troub
     for (size_t more = 0; more < 80; more++) {
         char figure[24];
         CTKI_EXPECT (trouble, limit_descriptors (more));
-        ctalk_error_t error = { 0 };
+        ctalk_error_t error = {0};
         ctalk_server_t *server = ctalk_server_new (1, arg, &error);
         if (server) {
             CTKI_EXPECT_EQUAL (trouble, ctalk_server_close (&server, 0), 0);
@@ -188,7 +188,7 @@ END_TEST
 static bool start_without_threads (int fd, void *arg, ctki_trouble_t *trouble)
 {
     (void) fd;
-    struct rlimit none = { 1, 1 };
+    struct rlimit none = {1, 1};
     drop_root ();
     CTKI_EXPECT_EQUAL (trouble, setrlimit (RLIMIT_NPROC, &none), 0);
     size_t before = ctki_leaks_descriptors ();
@@ -212,7 +212,7 @@ END_TEST
 static bool second_start_without_threads (int fd, void *arg, ctki_trouble_t *trouble)
 {
     (void) fd;
-    struct rlimit none = { 1, 1 };
+    struct rlimit none = {1, 1};
     drop_root ();
     ctalk_server_t *first = ctalk_server_new (2, arg, NULL);
     CTKI_EXPECT (trouble, first);

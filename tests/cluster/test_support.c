@@ -81,7 +81,7 @@ static void receive_one (ctki_journal_t *journal, int64_t number, bool change)
     ctki_payload_fill (data, sizeof data, 1, 2, number);
     if (change)
         data[17] = (char) (data[17] ^ 4);
-    ctalk_envelope_t envelope = { .pid = 1, .msg_id = number, .data = data, .size = sizeof data };
+    ctalk_envelope_t envelope = {.pid = 1, .msg_id = number, .data = data, .size = sizeof data};
     ctki_journal_received (journal, 2, &envelope);
 }
 
@@ -106,23 +106,24 @@ static ctki_journal_t *spoiled (spoil_t how)
     return journal;
 }
 
-/* The journal tells loss, duplicates, wrong order, changed bytes and inventions from a good run, and from each other. */
+/* The journal tells loss, duplicates, wrong order, changed bytes and inventions from a good run, and from each other.
+ */
 START_TEST (journal_finds_each_fault)
 {
     static const struct {
         spoil_t how;
         ctki_journal_sums_t want;
     } cases[] = {
-        { NOTHING, { .received = 30 } },
-        { LOSE_MIDDLE, { .received = 29, .missing = 1 } },
-        { LOSE_LAST, { .received = 29, .missing = 1 } },
-        { DUPLICATE, { .received = 31, .duplicated = 1 } },
-        { REORDER, { .received = 30, .out_of_order = 1 } },
-        { CHANGE, { .received = 30, .changed = 1 } },
-        { INVENT, { .received = 31, .changed = 1 } },
+        {NOTHING, {.received = 30}},
+        {LOSE_MIDDLE, {.received = 29, .missing = 1}},
+        {LOSE_LAST, {.received = 29, .missing = 1}},
+        {DUPLICATE, {.received = 31, .duplicated = 1}},
+        {REORDER, {.received = 30, .out_of_order = 1}},
+        {CHANGE, {.received = 30, .changed = 1}},
+        {INVENT, {.received = 31, .changed = 1}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        ctki_trouble_t trouble = { "" };
+        ctki_trouble_t trouble = {""};
         ctki_journal_t *journal = spoiled (cases[i].how);
         ctki_journal_sums_t sums = ctki_journal_sums (journal, 1, 2);
         ck_assert_uint_eq (sums.sent, 30);
@@ -141,7 +142,7 @@ END_TEST
 /* The running hash depends on the order, the numbers, the sizes and every byte. */
 START_TEST (hash_sees_order_and_every_byte)
 {
-    char data[41] = { 0 };
+    char data[41] = {0};
     uint64_t one = ctki_payload_hash (ctki_payload_hash (0, 1, "ab", 2), 2, "cd", 2);
     ck_assert_uint_ne (one, ctki_payload_hash (ctki_payload_hash (0, 2, "cd", 2), 1, "ab", 2));
     ck_assert_uint_ne (one, ctki_payload_hash (ctki_payload_hash (0, 1, "ab", 2), 3, "cd", 2));

@@ -61,10 +61,10 @@ static _Noreturn void work (int fd, int report, bool (*run) (int fd, void *arg, 
     (void) prctl (PR_SET_PDEATHSIG, SIGKILL);
     ctki_trouble_t trouble = {""};
     bool ok = run (fd, arg, &trouble);
-    if (!ok)
+    if (!ok) {
         (void) ctki_trouble_note (&trouble, __FILE__, __LINE__, "the worker gave up");
-    if (!ok)
         (void) !write (report, trouble.text, strlen (trouble.text));
+    }
     (void) fflush (stdout);
     _exit (ok ? 0 : 1);
 }
@@ -91,8 +91,8 @@ void ctki_process_start (ctki_process_t *process, bool (*run) (int fd, void *arg
 static int reap (ctki_process_t *process)
 {
     int status = 0;
-    while (waitpid (process->pid, &status, 0) < 0 && errno == EINTR)
-        continue;
+    while (waitpid (process->pid, &status, 0) < 0 && errno == EINTR) {
+    }
     (void) close (process->fd);
     (void) close (process->report);
     *process = (ctki_process_t){0};

@@ -58,6 +58,14 @@ void ctki_thread_join (ctki_thread_t *thread)
     ctki_thread_join_within (thread, 6 * ctki_test_long_ms ());
 }
 
+bool ctki_thread_end (ctki_thread_t *thread, ctki_trouble_t *trouble)
+{
+    CTKI_EXPECT_EQUAL (trouble, pthread_join (thread->thread, NULL), 0);
+    if (thread->trouble.text[0])
+        return ctki_trouble_note (trouble, __FILE__, __LINE__, "%.200s", thread->trouble.text);
+    return true;
+}
+
 /* 'S' while the thread sleeps; 0 when it is not there. */
 static char state_of (ctki_thread_t *thread)
 {

@@ -29,6 +29,9 @@ void ctki_thread_join (ctki_thread_t *thread);
 /* The same within ms. */
 void ctki_thread_join_within (ctki_thread_t *thread, int ms);
 
+/* The same in a worker process, where Check's assertions cannot be used. */
+bool ctki_thread_end (ctki_thread_t *thread, ctki_trouble_t *trouble);
+
 /*
  * Waits until the thread sleeps in the kernel and still does so ten looks
  * later: the nearest thing to an event for "this call is blocked now".

@@ -1,0 +1,137 @@
+/*
+ * actor.c - the life and the loop of an actor.
+ */
+#include "actors/actor.h"
+
+#include <errno.h>
+#include <poll.h>
+
+enum { STOP = 0 };
+
+int ctki_actor_init (ctki_actor_t *actor, const ctki_actor_ops_t *ops, void *self)
+{
+    ctki_sock_t *ends[2];
+    memset (actor, 0, sizeof *actor);
+    if (ctki_sock_pair (ends))
+        return -1;
+    actor->ops = ops;
+    actor->self = self;
+    actor->pipe = ends[0];
+    ctki_bell_init (&actor->bell, ends[1]);
+    pthread_mutex_init (&actor->lock, NULL);
+    return 0;
+}
+
+/* ---- the actor's thread */
+
+/* Reads what came through the pipe: rings and commands. */
+static void obey (ctki_actor_t *actor)
+{
+    ctki_command_t command;
+    for (int size; (size = ctki_pipe_receive (actor->pipe, &command, sizeof command)) > 0;) {
+        if (size != sizeof command)
+            ctki_bell_heard (&actor->bell);
+        else if (command.kind == STOP)
+            actor->stop = true;
+        else
+            actor->ops->command (actor->self, &command);
+    }
+}
+
+/* One round under the lock; returns until when to sleep. */
+static int64_t round_of (ctki_actor_t *actor)
+{
+    pthread_mutex_lock (&actor->lock);
+    obey (actor);
+    int64_t now_us = ctki_now_us ();
+    int64_t until_us = actor->ops->step (actor->self, now_us);
+    if (!actor->stop && until_us > now_us
+        && (!actor->ops->park (actor->self) || ctki_sock_events (actor->pipe) & CTKI_READABLE))
+        until_us = 0;
+    pthread_mutex_unlock (&actor->lock);
+    int64_t after_us = actor->ops->after (actor->self, now_us);
+    return CTKI_MIN (until_us, after_us);
+}
+
+static void sleep_until (ctki_actor_t *actor, int64_t until_us)
+{
+    int64_t now_us = ctki_now_us ();
+    if (until_us <= now_us)
+        return;
+    int fds[CTKI_ACTOR_FDS];
+    int count = actor->ops->watch (actor->self, fds);
+    struct pollfd items[CTKI_ACTOR_FDS + 1] = {{.fd = ctki_sock_fd (actor->pipe), .events = POLLIN}};
+    for (int i = 0; i < count; i++)
+        items[i + 1] = (struct pollfd) {.fd = fds[i], .events = POLLIN};
+    int64_t wait_us = until_us - now_us;
+    struct timespec wait = {.tv_sec = wait_us / CTKI_S, .tv_nsec = wait_us % CTKI_S * 1000};
+    ppoll (items, (nfds_t) count + 1, until_us == CTKI_FOREVER ? NULL : &wait, NULL);
+}
+
+static void *run (void *arg)
+{
+    ctki_actor_t *actor = arg;
+    bool open = actor->ops->open (actor->self, &actor->error) == 0;
+    atomic_store (&actor->opened, open ? 1 : -1);
+    ctki_gate_open (&actor->ready);
+    while (open && !actor->stop)
+        sleep_until (actor, round_of (actor));
+    actor->ops->close (actor->self);
+    return NULL;
+}
+
+/* ---- its owner */
+
+int ctki_actor_start (ctki_actor_t *actor, const char *name)
+{
+    int rc = ctki_thread_start (&actor->thread, name, run, actor);
+    actor->running = rc == 0;
+    return rc;
+}
+
+int ctki_actor_await (ctki_actor_t *actor, ctalk_error_t *error)
+{
+    while (atomic_load (&actor->opened) == 0) {
+        unsigned ticket = ctki_gate_ticket (&actor->ready);
+        if (atomic_load (&actor->opened) == 0)
+            ctki_gate_wait (&actor->ready, ticket, CTKI_FOREVER);
+        else
+            ctki_gate_leave (&actor->ready);
+    }
+    if (atomic_load (&actor->opened) > 0)
+        return 0;
+    if (error)
+        *error = actor->error;
+    return -1;
+}
+
+int ctki_actor_tell (ctki_actor_t *actor, int kind, int64_t number, void *pointer)
+{
+    ctki_command_t command;
+    memset (&command, 0, sizeof command); /* padding, too: the bytes travel */
+    command.kind = kind;
+    command.number = number;
+    command.pointer = pointer;
+    return ctki_bell_command (&actor->bell, &command, sizeof command);
+}
+
+void ctki_actor_join (ctki_actor_t *actor)
+{
+    if (actor->running)
+        pthread_join (actor->thread, NULL);
+    actor->running = false;
+}
+
+void ctki_actor_fini (ctki_actor_t *actor)
+{
+    if (!actor->ops)
+        return;
+    if (actor->running) {
+        ctki_actor_tell (actor, STOP, 0, NULL);
+        ctki_actor_join (actor);
+    }
+    ctki_sock_close (&actor->pipe);
+    ctki_bell_fini (&actor->bell);
+    pthread_mutex_destroy (&actor->lock);
+    actor->ops = NULL;
+}

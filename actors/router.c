@@ -1,0 +1,870 @@
+/*
+ * router.c - routing out, receiving in. See router.h.
+ *
+ * What it owns: the bound socket; for every peer that it heard of, the
+ * receiving half; for every peer that something was sent to, the sender.
+ *
+ * What may go wrong: bytes from strangers are counted and dropped, at most
+ * answered with one small frame; a sender's thread that cannot be started is
+ * tried again every second while its mailbox keeps what is for it.
+ */
+#include "actors/router.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "actors/actor.h"
+#include "actors/sender.h"
+#include "src/error.h"
+#include "src/log.h"
+#include "src/mem.h"
+#include "src/sys.h"
+
+enum {
+    STEP_FRAMES = 64,       /* received in one step, at most */
+    SEND_FRAMES = 256,      /* control frames waiting in libzmq for one connection */
+    START_RETRY_MS = 1000,  /* between two tries to start a sender's thread */
+    UNBIND_MS = 1000,       /* the longest wait for the port to be free again */
+    GOODBYE_MIN_MS = 50,    /* how long a closing server answers at least, ... */
+    GOODBYE_MAX_MS = 2000,  /* ... at most, ... */
+    GOODBYE_SLACK_MS = 80   /* ... and beyond its deadline: 100 ms less the time to stop */
+};
+
+enum { START = 1, START_ALL, FLUSH, REMOVE, DRAIN };
+
+/* The receiving half of the session with one peer. */
+typedef struct ctki_inbound {
+    ctki_in_t in;
+    ctki_flow_t *flow;  /* of the open session; NULL: none */
+    ctki_flow_t *spare; /* of the one that is offered: made before, so that opening cannot fail */
+    ctki_peer_t *peer;
+    struct ctki_inbound *next, *prev; /* all of them */
+    struct ctki_inbound *due_next;    /* those with something due */
+    bool due;
+} inbound_t;
+
+typedef enum { RUNNING, DRAINING, PARTING, DONE } phase_t;
+
+struct ctki_router {
+    ctki_actor_t actor;
+    ctki_node_t *node;
+    ctki_sock_t *sock;
+    const char *bind;
+    int backlog;
+    char bound[CTKI_ENDPOINT_BYTES];
+    ctki_map_t sids;       /* session id to inbound */
+    inbound_t *inbounds;   /* all */
+    inbound_t *due;        /* those with an acknowledgement or an expiry ahead */
+    ctki_peer_t *ring;     /* peers whose sender is to be rung after this pass */
+    int64_t retry_us;      /* when to try again to start threads; CTKI_FOREVER: none failed */
+    phase_t phase;
+    int64_t deadline_us;   /* of closing */
+    int64_t parting_us;    /* until when to answer */
+    ctki_inlet_t *inlet;   /* for the next frame: made before, so that taking cannot fail */
+    uint64_t abandoned;    /* in closing, of peers without a sender */
+    atomic_bool done;      /* closing: all is said */
+};
+
+/* A request of an application's thread that waits for the answer. */
+typedef struct {
+    ctki_peer_t *peer;
+    ctki_sender_t *sender;
+    int error;
+    atomic_bool done;
+    ctki_gate_t gate;
+} request_t;
+
+static void answer (request_t *request, int error)
+{
+    request->error = error;
+    atomic_store (&request->done, true);
+    ctki_gate_open (&request->gate);
+}
+
+static void await (request_t *request)
+{
+    while (!atomic_load (&request->done)) {
+        unsigned ticket = ctki_gate_ticket (&request->gate);
+        if (!atomic_load (&request->done))
+            ctki_gate_wait (&request->gate, ticket, CTKI_FOREVER);
+        else
+            ctki_gate_leave (&request->gate);
+    }
+}
+
+/* ---- senders */
+
+/* The sender of a peer, made and started if need be. NULL: no memory. One whose
+ * thread cannot be started yet takes items all the same. */
+static ctki_sender_t *sender_of (ctki_router_t *router, ctki_peer_t *peer)
+{
+    if (CTKI_LIKELY (peer->sender != NULL))
+        return peer->sender;
+    ctki_sender_t *sender = ctki_sender_new (router->node, peer, &router->actor.bell);
+    if (!sender)
+        return NULL;
+    peer->sender = sender;
+    int expected = CTALK_STATE_IDLE;
+    if (atomic_compare_exchange_strong (&peer->state, &expected, CTALK_STATE_CONNECTING))
+        atomic_store_explicit (&peer->state_since_us, ctki_now_us (), memory_order_relaxed);
+    int rc = ctki_sender_start (sender);
+    if (rc) {
+        ctki_log (CTALK_LOG_WARNING, "peer %d: cannot start its sender: %s", (int) peer->pid, strerror (rc));
+        router->retry_us = ctki_now_us () + START_RETRY_MS * CTKI_MS;
+    }
+    return sender;
+}
+
+static void start_if_stopped (ctki_peer_t *peer, void *arg)
+{
+    ctki_router_t *router = arg;
+    if (peer->sender && !ctki_sender_started (peer->sender) && ctki_sender_start (peer->sender))
+        router->retry_us = ctki_now_us () + START_RETRY_MS * CTKI_MS;
+}
+
+/* Calls fn for every peer with a record; the outbox is not locked meanwhile. */
+static void each_peer (ctki_router_t *router, void (*fn) (ctki_peer_t *peer, void *arg), void *arg)
+{
+    ctki_outbox_t *outbox = &router->node->outbox;
+    ctki_outbox_lock (outbox);
+    ctki_crowd_t *crowd = ctki_crowd_new (ctki_route_count (&outbox->route));
+    for (size_t i = 0; crowd && i < outbox->route.map.capacity; i++) {
+        ctki_peer_t *peer = outbox->route.map.slots[i].value
+                                ? ctki_route_peek (&outbox->route, (ctalk_pid_t) outbox->route.map.slots[i].key)
+                                : NULL;
+        if (peer) {
+            ctki_peer_hold (peer);
+            crowd->peer[crowd->count++] = peer;
+        }
+    }
+    ctki_outbox_unlock (outbox);
+    for (size_t i = 0; crowd && i < crowd->count; i++)
+        fn (crowd->peer[i], arg);
+    ctki_crowd_release (crowd);
+}
+
+static void start_one (ctki_peer_t *peer, void *arg)
+{
+    sender_of (arg, peer);
+}
+
+static void start_all (ctki_router_t *router)
+{
+    ctki_outbox_t *outbox = &router->node->outbox;
+    ctki_outbox_lock (outbox);
+    ctki_crowd_t *all = ctki_route_everybody (&outbox->route, 0);
+    if (all)
+        ctki_crowd_hold (all);
+    ctki_outbox_unlock (outbox);
+    for (size_t i = 0; all && i < all->count; i++)
+        start_one (all->peer[i], router);
+    ctki_crowd_release (all);
+}
+
+/* ---- routing out */
+
+/* An item that cannot go on its way: its peer was removed, or there is no memory. */
+static void abandon (ctki_router_t *router, ctki_peer_t *peer, const ctki_item_t *item)
+{
+    ctki_count (&peer->abandoned, item->count);
+    if (router->phase != RUNNING)
+        router->abandoned += item->count;
+    ctki_outbox_settled (&router->node->outbox, peer, (int64_t) item->charge);
+    ctki_node_changed (router->node);
+}
+
+/* Hands an item to the sender of its peer; takes it over. */
+static void hand_over (ctki_router_t *router, ctki_peer_t *peer, ctki_item_t *item)
+{
+    ctki_sender_t *sender = peer->removed ? NULL : sender_of (router, peer);
+    ctki_count_locked (&router->node->routed, item->count);
+    if (!sender) {
+        abandon (router, peer, item);
+        ctki_item_release (item);
+    } else if (ctki_sender_put (sender, item) && !peer->ring) {
+        ctki_peer_hold (peer);
+        peer->ring = true;
+        peer->ring_next = router->ring;
+        router->ring = peer;
+    }
+}
+
+/* A broadcast: the records are encoded and their checksum computed once. */
+static void spread (ctki_router_t *router, ctki_item_t *item)
+{
+    ctki_crowd_t *crowd = item->dest;
+    if (item->kind == CTKI_RUN && crowd->count > 1) {
+        item->crc = ctki_crc32c (0, item->data, item->size);
+        item->crc_known = true;
+    }
+    for (size_t i = 0; i < crowd->count; i++) {
+        ctki_item_t *share = ctki_item_share (item, crowd->peer[i]);
+        if (share)
+            hand_over (router, crowd->peer[i], share);
+        else
+            abandon (router, crowd->peer[i], item);
+    }
+    ctki_crowd_release (crowd);
+    ctki_item_release (item);
+}
+
+static void ring_senders (ctki_router_t *router)
+{
+    while (router->ring) {
+        ctki_peer_t *peer = router->ring;
+        router->ring = peer->ring_next;
+        peer->ring = false;
+        if (peer->sender)
+            ctki_sender_ring (peer->sender);
+        ctki_peer_release (peer);
+    }
+}
+
+/* Everything that was sent since the last time. */
+static void route (ctki_router_t *router)
+{
+    ctki_items_t items;
+    if (!ctki_mailbox_take (&router->node->outbox.mailbox, &items))
+        return;
+    for (ctki_item_t *item; (item = ctki_items_take (&items));) {
+        if (item->many)
+            spread (router, item);
+        else
+            hand_over (router, item->dest, item);
+    }
+    ring_senders (router);
+}
+
+/* ---- receiving in */
+
+static void set_due (ctki_router_t *router, inbound_t *inbound)
+{
+    if (!inbound->due && ctki_in_deadline (&inbound->in) != CTKI_FOREVER) {
+        inbound->due = true;
+        inbound->due_next = router->due;
+        router->due = inbound;
+    }
+}
+
+static int send_control (ctki_router_t *router, uint64_t rid, const ctki_frame_t *frame)
+{
+    uint8_t bytes[CTKI_CONTROL_BYTES];
+    ctki_part_t part = {.data = bytes, .size = ctki_wire_encode (frame, bytes, sizeof bytes)};
+    return ctki_sock_send (router->sock, rid, &part, 1);
+}
+
+/* Without state: to somebody whom no receiving half exists for. */
+static void refuse (ctki_router_t *router, uint64_t rid, ctki_type_t type, uint64_t sid, uint32_t reason)
+{
+    ctki_frame_t frame = {.version = CTKI_WIRE_VERSION, .type = (uint8_t) type, .sid = sid};
+    frame.u.reason = reason;
+    send_control (router, rid, &frame);
+}
+
+static inbound_t *new_inbound (ctki_router_t *router, ctki_peer_t *peer)
+{
+    inbound_t *inbound = ctki_alloc_zero (sizeof *inbound);
+    if (!inbound)
+        return NULL;
+    ctki_session_setup_t setup = router->node->setup;
+    setup.peer = peer->pid;
+    ctki_in_init (&inbound->in, &setup);
+    ctki_peer_hold (peer);
+    inbound->peer = peer;
+    peer->inbound = inbound;
+    inbound->next = router->inbounds;
+    if (inbound->next)
+        inbound->next->prev = inbound;
+    router->inbounds = inbound;
+    if (router->phase != RUNNING)
+        ctki_in_leave (&inbound->in, ctki_now_us ());
+    return inbound;
+}
+
+static void drop_inbound (ctki_router_t *router, inbound_t *inbound)
+{
+    for (inbound_t **link = &router->due; *link; link = &(*link)->due_next) {
+        if (*link == inbound) {
+            *link = inbound->due_next;
+            break;
+        }
+    }
+    if (inbound->in.open)
+        ctki_map_remove (&router->sids, inbound->in.sid);
+    if (inbound->in.half.on)
+        ctki_map_remove (&router->sids, inbound->in.half.sid);
+    if (inbound->next)
+        inbound->next->prev = inbound->prev;
+    *(inbound->prev ? &inbound->prev->next : &router->inbounds) = inbound->next;
+    ctki_flow_release (&router->node->inbox, inbound->flow);
+    ctki_flow_release (&router->node->inbox, inbound->spare);
+    ctki_in_fini (&inbound->in);
+    inbound->peer->inbound = NULL;
+    ctki_peer_release (inbound->peer);
+    ctki_free (inbound);
+}
+
+/* Whom a HELLO comes from: a member, or NULL. A reference. */
+static ctki_peer_t *member (ctki_router_t *router, ctalk_pid_t pid)
+{
+    ctki_outbox_t *outbox = &router->node->outbox;
+    if (pid < 0)
+        return NULL;
+    ctki_outbox_lock (outbox);
+    ctki_peer_t *peer = ctki_route_find (&outbox->route, pid, 0);
+    if (peer)
+        ctki_peer_hold (peer);
+    ctki_outbox_unlock (outbox);
+    return peer;
+}
+
+/* The receiving half that a frame is for; NULL: none, and the sender was told. */
+static inbound_t *find_inbound (ctki_router_t *router, uint64_t rid, const ctki_frame_t *frame)
+{
+    if (frame->type != CTKI_HELLO) {
+        inbound_t *known = ctki_map_get (&router->sids, frame->sid);
+        if (!known)
+            refuse (router, rid, CTKI_RESET, frame->sid, CTKI_WHY_UNKNOWN_SID);
+        return known;
+    }
+    if (frame->u.hello.dst != router->node->setup.self) {
+        refuse (router, rid, CTKI_REJECT, 0, CTKI_WHY_PID);
+        return NULL;
+    }
+    ctki_peer_t *peer = member (router, frame->u.hello.src);
+    if (!peer) {
+        refuse (router, rid, CTKI_REJECT, 0, CTKI_WHY_UNKNOWN_PID);
+        return NULL;
+    }
+    inbound_t *inbound = peer->inbound ? peer->inbound : new_inbound (router, peer);
+    ctki_peer_release (peer);
+    return inbound;
+}
+
+/* A session opened: what is taken from now on counts for it. */
+static void begin_flow (ctki_router_t *router, inbound_t *inbound)
+{
+    ctki_flow_release (&router->node->inbox, inbound->flow);
+    inbound->flow = inbound->spare;
+    inbound->spare = NULL;
+    atomic_store (&inbound->peer->incarnation, inbound->in.inc);
+    atomic_store (&inbound->peer->left, false);
+}
+
+/* What is needed to take a frame whatever comes of it: an inlet, the frame's
+ * payloads in memory of their own (*buf, the frame points into it then), a flow
+ * for a session that may open. False: no memory, and the frame counts as lost. */
+static bool prepare (ctki_router_t *router, inbound_t *inbound, ctki_message_t *message, ctki_frame_t *frame,
+                     ctki_buf_t **buf)
+{
+    *buf = NULL;
+    if (frame->type == CTKI_HELLO && !inbound->spare)
+        return (inbound->spare = ctki_flow_new (inbound->peer, false)) != NULL;
+    if (frame->type != CTKI_DATA)
+        return true;
+    if (!router->inlet && !(router->inlet = ctki_alloc (sizeof *router->inlet)))
+        return false;
+    int part = frame->body ? 1 : 0;
+    const uint8_t *old = message->data[part];
+    *buf = ctki_message_lease (message, part);
+    if (!*buf)
+        return false;
+    if (frame->body)
+        frame->body = (*buf)->data;
+    else
+        frame->records = (*buf)->data + (frame->records - old);
+    return true;
+}
+
+/* Puts what a frame gave into the inbox. Takes the reference of buf. */
+static void deliver (ctki_router_t *router, inbound_t *inbound, const ctki_frame_t *frame, const ctki_effects_t *fx,
+                     ctki_buf_t *buf)
+{
+    ctki_node_t *node = router->node;
+    bool one = fx->give == CTKI_GIVE_ONE;
+    bool lost_one = one && fx->record.to != 0;
+    uint32_t lost = lost_one ? fx->count : fx->lost;
+    uint32_t kept = fx->count - lost;
+    ctki_count (&inbound->peer->received, fx->count);
+    if (lost > 0) { /* nobody has that address */
+        uint64_t charge = lost_one ? fx->record.total + CTKI_CHARGE_BYTES : fx->lost_charge;
+        ctki_count (&inbound->peer->no_such_actor, lost);
+        ctki_inbox_skip (&node->inbox, inbound->flow, lost, charge, kept ? 0 : fx->frames);
+    }
+    if (kept == 0) {
+        ctki_buf_release (fx->whole ? fx->whole : buf, 1);
+        return;
+    }
+    ctki_inlet_t *inlet = router->inlet;
+    router->inlet = NULL;
+    *inlet = (ctki_inlet_t) {.flow = inbound->flow, .count = kept, .frames = fx->frames, .one = one,
+                             .record = fx->record, .buf = fx->whole ? fx->whole : buf};
+    inlet->at = fx->whole ? fx->whole->data : one ? frame->body : fx->records;
+    inlet->left = fx->whole ? fx->whole->size : one ? frame->body_size : fx->records_size;
+    if (kept > 1)
+        ctki_buf_hold (inlet->buf, kept - 1); /* one reference per envelope */
+    ctki_inbox_put (&node->inbox, inlet, ctki_in_wake_byte (&inbound->in), ctki_in_wake_frame (&inbound->in));
+}
+
+/* Keeps the map of session ids right. */
+static void note_sids (ctki_router_t *router, inbound_t *inbound, ctki_effects_t *fx)
+{
+    for (int i = 0; i < 2; i++) {
+        if (fx->sid_ended[i])
+            ctki_map_remove (&router->sids, fx->sid_ended[i]);
+    }
+    if (fx->sid_offered && ctki_map_put (&router->sids, fx->sid_offered, inbound)) {
+        inbound->in.half.on = false; /* no memory: it will greet again */
+        fx->reply = false;
+    }
+}
+
+static void on_frame (ctki_router_t *router, int64_t now_us, inbound_t *inbound, ctki_message_t *message,
+                      ctki_frame_t *frame)
+{
+    ctki_effects_t fx;
+    ctki_buf_t *buf;
+    ctki_peer_t *peer = inbound->peer;
+    if (!prepare (router, inbound, message, frame, &buf))
+        return;
+    ctki_in_receive (&inbound->in, now_us, message->rid, frame, ctki_random64 (), &fx);
+    note_sids (router, inbound, &fx);
+    if (fx.opened)
+        begin_flow (router, inbound);
+    if (fx.valid)
+        atomic_store_explicit (&peer->heard_us, now_us, memory_order_relaxed);
+    if (fx.duplicate)
+        ctki_count (&peer->duplicates, 1);
+    if (fx.malformed)
+        ctki_count (&peer->malformed, 1);
+    if (fx.give != CTKI_GIVE_NOTHING) {
+        if (fx.whole && buf)
+            ctki_buf_release (buf, 1);
+        deliver (router, inbound, frame, &fx, buf);
+    } else if (buf)
+        ctki_buf_release (buf, 1);
+    if (fx.left) {
+        atomic_store (&peer->left, true);
+        if (peer->sender)
+            ctki_sender_ring (peer->sender);
+    }
+    if (fx.reply)
+        send_control (router, message->rid, &fx.answer);
+    set_due (router, inbound);
+}
+
+static void on_message (ctki_router_t *router, int64_t now_us, ctki_message_t *message)
+{
+    ctki_frame_t frame;
+    const char *bad = message->rid == 0 ? "a routing id of its own"
+                      : message->count < 1 || message->count > CTKI_MESSAGE_PARTS
+                          ? "too many parts"
+                          : ctki_wire_decode (&frame, message->data[0], message->size[0],
+                                              message->count > 1 ? message->data[1] : NULL,
+                                              message->count > 1 ? message->size[1] : 0);
+    if (bad) {
+        ctki_count (&router->node->malformed, 1);
+        return;
+    }
+    inbound_t *inbound = find_inbound (router, message->rid, &frame);
+    if (inbound)
+        on_frame (router, now_us, inbound, message, &frame);
+}
+
+/* Returns whether there may be more. */
+static bool receive (ctki_router_t *router, int64_t now_us)
+{
+    for (int i = 0; i < STEP_FRAMES; i++) {
+        ctki_message_t message;
+        if (ctki_sock_receive (router->sock, &message))
+            return false;
+        on_message (router, now_us, &message);
+        ctki_message_close (&message);
+    }
+    return true;
+}
+
+/* ---- acknowledging */
+
+/* Tells a session how much of it was taken. */
+static void update (ctki_router_t *router, inbound_t *inbound, int64_t now_us)
+{
+    ctki_flow_t flow;
+    if (!inbound->flow)
+        return;
+    ctki_inbox_read (&router->node->inbox, inbound->flow, &flow);
+    ctki_in_consumed (&inbound->in, now_us, flow.consumed, flow.byte, flow.frames);
+}
+
+static void watch_flow (ctki_router_t *router, inbound_t *inbound)
+{
+    if (inbound->flow)
+        ctki_inbox_watch (&router->node->inbox, inbound->flow, ctki_in_wake_byte (&inbound->in),
+                          ctki_in_wake_frame (&inbound->in));
+}
+
+/* Sessions that the application has taken enough of. */
+static void hear_inbox (ctki_router_t *router, int64_t now_us)
+{
+    ctki_flow_t copy;
+    for (ctki_flow_t *flow; (flow = ctki_inbox_told (&router->node->inbox, &copy));) {
+        inbound_t *inbound = copy.peer->inbound;
+        if (!inbound || inbound->flow != flow)
+            continue;
+        ctki_in_consumed (&inbound->in, now_us, copy.consumed, copy.byte, copy.frames);
+        set_due (router, inbound);
+        if (inbound->in.ack_at_us > now_us) /* told already, with an acknowledgement sent meanwhile */
+            watch_flow (router, inbound);
+    }
+}
+
+/* Sends the acknowledgement that is due, if one is. */
+static void acknowledge (ctki_router_t *router, inbound_t *inbound, int64_t now_us)
+{
+    ctki_frame_t frame;
+    if (inbound->in.open && now_us >= inbound->in.ack_at_us)
+        update (router, inbound, now_us);
+    if (!ctki_in_next (&inbound->in, now_us, &frame))
+        return;
+    if (send_control (router, inbound->in.rid, &frame) == 0)
+        ctki_in_acked (&inbound->in, now_us);
+    else if (errno == EHOSTUNREACH)
+        ctki_in_unreachable (&inbound->in);
+    else
+        inbound->in.ack_at_us = now_us + CTKI_ACK_DELAY_MS * CTKI_MS; /* full: tried again (R11) */
+    watch_flow (router, inbound);
+}
+
+/* Whatever is due; returns when the next is. */
+static int64_t keep_time (ctki_router_t *router, int64_t now_us)
+{
+    int64_t until_us = CTKI_FOREVER;
+    inbound_t *due = router->due;
+    router->due = NULL;
+    while (due) {
+        inbound_t *inbound = due;
+        due = inbound->due_next;
+        inbound->due = false;
+        acknowledge (router, inbound, now_us);
+        uint64_t expired = ctki_in_expire (&inbound->in, now_us);
+        if (expired)
+            ctki_map_remove (&router->sids, expired);
+        set_due (router, inbound);
+        until_us = CTKI_MIN (until_us, ctki_in_deadline (&inbound->in));
+    }
+    return until_us;
+}
+
+/* ---- closing */
+
+static void close_one (ctki_peer_t *peer, void *arg)
+{
+    ctki_router_t *router = arg;
+    if (peer->sender)
+        ctki_sender_close (peer->sender, router->deadline_us);
+}
+
+static void drain (ctki_router_t *router, int64_t deadline_us)
+{
+    router->phase = DRAINING;
+    router->deadline_us = deadline_us;
+    route (router); /* the last of it: nobody sends any more */
+    for (inbound_t *inbound = router->inbounds; inbound; inbound = inbound->next) {
+        ctki_in_leave (&inbound->in, ctki_now_us ());
+        set_due (router, inbound);
+    }
+    each_peer (router, close_one, router);
+}
+
+static void is_ended (ctki_peer_t *peer, void *arg)
+{
+    if (peer->sender && !ctki_sender_ended (peer->sender))
+        *(bool *) arg = false;
+}
+
+static bool all_confirmed (const ctki_router_t *router)
+{
+    for (const inbound_t *inbound = router->inbounds; inbound; inbound = inbound->next) {
+        if (!inbound->in.confirmed && inbound->in.open)
+            return false;
+    }
+    return true;
+}
+
+/* The own queues are settled: how long to go on answering the others. */
+static void begin_parting (ctki_router_t *router, int64_t now_us)
+{
+    int64_t least = now_us + GOODBYE_MIN_MS * CTKI_MS;
+    int64_t until = CTKI_MIN (now_us + GOODBYE_MAX_MS * CTKI_MS, CTKI_MAX (router->deadline_us, least));
+    if (router->deadline_us < CTKI_FOREVER - GOODBYE_SLACK_MS * CTKI_MS)
+        until = CTKI_MIN (until, router->deadline_us + GOODBYE_SLACK_MS * CTKI_MS);
+    router->parting_us = until;
+    router->phase = PARTING;
+}
+
+/* One look at how far closing has come; returns when to look again. */
+static int64_t part (ctki_router_t *router, int64_t now_us)
+{
+    if (router->phase == DRAINING) {
+        bool ended = true;
+        each_peer (router, is_ended, &ended);
+        if (ended)
+            begin_parting (router, now_us);
+    }
+    if (router->phase != PARTING)
+        return CTKI_FOREVER;
+    if (now_us < router->parting_us && !all_confirmed (router))
+        return router->parting_us;
+    router->phase = DONE;
+    atomic_store (&router->done, true);
+    ctki_gate_open (&router->node->changed);
+    return CTKI_FOREVER;
+}
+
+/* ---- the actor */
+
+static int open_router (void *self, ctalk_error_t *error)
+{
+    ctki_router_t *router = self;
+    const ctki_session_setup_t *setup = &router->node->setup;
+    ctki_sock_options_t options = {.send_frames = SEND_FRAMES,
+                                   .receive_frames = (int) CTKI_MIN (2 * setup->window_frames, INT32_MAX / 2),
+                                   .frame_bytes = (int64_t) setup->frame_bytes + CTKI_FRAME_SLACK_BYTES,
+                                   .backlog = router->backlog,
+                                   .domain = "clustertalk"};
+    router->sock = ctki_sock_router (&options);
+    if (!router->sock)
+        return ctki_error_set (error, errno, "pid %d: no socket: %s", (int) setup->self, strerror (errno));
+    if (ctki_sock_bind (router->sock, router->bind, router->bound, sizeof router->bound))
+        return ctki_error_set (error, errno, "pid %d: cannot bind %s: %s", (int) setup->self, router->bind,
+                               strerror (errno));
+    return 0;
+}
+
+static void start_sender (ctki_router_t *router, request_t *request)
+{
+    bool known = request->peer->sender != NULL;
+    request->sender = sender_of (router, request->peer);
+    if (request->sender && known)
+        ctki_sender_dial (request->sender);
+    answer (request, !request->sender ? ENOMEM : ctki_sender_started (request->sender) ? 0 : EAGAIN);
+}
+
+/* All that concerns the peer leaves this actor; its sender goes to the caller. */
+static void remove_peer (ctki_router_t *router, request_t *request)
+{
+    ctki_peer_t *peer = request->peer;
+    route (router); /* what was accepted before is abandoned */
+    if (peer->inbound)
+        drop_inbound (router, peer->inbound);
+    request->sender = peer->sender;
+    peer->sender = NULL;
+    answer (request, 0);
+}
+
+static void flush_one (ctki_peer_t *peer, void *arg)
+{
+    (void) arg;
+    if (peer->sender)
+        ctki_sender_flush (peer->sender);
+}
+
+static void obey (void *self, const ctki_command_t *command)
+{
+    ctki_router_t *router = self;
+    switch (command->kind) {
+    case START:
+        start_sender (router, command->pointer);
+        break;
+    case START_ALL:
+        start_all (router);
+        break;
+    case FLUSH:
+        route (router);
+        if (!command->pointer)
+            each_peer (router, flush_one, NULL);
+        else
+            flush_one (command->pointer, NULL);
+        ctki_peer_release (command->pointer);
+        break;
+    case REMOVE:
+        remove_peer (router, command->pointer);
+        break;
+    default:
+        drain (router, command->number);
+    }
+}
+
+static int64_t step (void *self, int64_t now_us)
+{
+    ctki_router_t *router = self;
+    route (router);
+    bool more = receive (router, now_us);
+    hear_inbox (router, now_us);
+    int64_t until_us = keep_time (router, now_us);
+    if (router->phase != RUNNING)
+        until_us = CTKI_MIN (until_us, part (router, now_us));
+    if (now_us >= router->retry_us) {
+        router->retry_us = CTKI_FOREVER;
+        each_peer (router, start_if_stopped, router);
+    }
+    return more ? 0 : CTKI_MIN (until_us, router->retry_us);
+}
+
+static bool park (void *self)
+{
+    ctki_router_t *router = self;
+    return ctki_mailbox_park (&router->node->outbox.mailbox) && !(ctki_sock_events (router->sock) & CTKI_READABLE);
+}
+
+static int64_t after (void *self, int64_t now_us)
+{
+    (void) self;
+    (void) now_us;
+    return CTKI_FOREVER;
+}
+
+static int watch (void *self, int fds[CTKI_ACTOR_FDS])
+{
+    ctki_router_t *router = self;
+    fds[0] = ctki_sock_fd (router->sock);
+    return 1;
+}
+
+static void close_router (void *self)
+{
+    ctki_router_t *router = self;
+    while (router->inbounds)
+        drop_inbound (router, router->inbounds);
+    if (router->sock && router->bound[0])
+        ctki_sock_unbind (router->sock, router->bound, UNBIND_MS);
+    ctki_sock_close (&router->sock);
+}
+
+static const ctki_actor_ops_t ops = {.open = open_router,
+                                     .command = obey,
+                                     .step = step,
+                                     .park = park,
+                                     .after = after,
+                                     .watch = watch,
+                                     .close = close_router};
+
+/* ---- for the server */
+
+ctki_router_t *ctki_router_new (ctki_node_t *node, const char *endpoint, int backlog)
+{
+    ctki_router_t *router = ctki_alloc_zero (sizeof *router);
+    if (!router)
+        return NULL;
+    if (ctki_actor_init (&router->actor, &ops, router)) {
+        ctki_free (router);
+        return NULL;
+    }
+    router->node = node;
+    router->bind = endpoint;
+    router->backlog = backlog;
+    router->retry_us = CTKI_FOREVER;
+    return router;
+}
+
+int ctki_router_start (ctki_router_t *router, ctalk_error_t *error)
+{
+    char name[32];
+    snprintf (name, sizeof name, "ct-router-%d", (int) router->node->setup.self);
+    int rc = ctki_actor_start (&router->actor, name);
+    if (rc)
+        return ctki_error_set (error, rc, "pid %d: cannot start a thread: %s", (int) router->node->setup.self,
+                               strerror (rc));
+    return ctki_actor_await (&router->actor, error);
+}
+
+ctki_bell_t *ctki_router_bell (ctki_router_t *router)
+{
+    return &router->actor.bell;
+}
+
+const char *ctki_router_endpoint (const ctki_router_t *router)
+{
+    return router->bound;
+}
+
+static int ask (ctki_router_t *router, int kind, request_t *request)
+{
+    if (ctki_actor_tell (&router->actor, kind, 0, request))
+        return ENOMEM;
+    await (request);
+    return request->error;
+}
+
+int ctki_router_start_sender (ctki_router_t *router, ctki_peer_t *peer, ctalk_error_t *error)
+{
+    request_t request = {.peer = peer};
+    int rc = ask (router, START, &request);
+    if (rc)
+        return ctki_error_set (error, rc, "the sender for pid %d cannot be started: %s", (int) peer->pid,
+                               strerror (rc));
+    if (ctki_sender_await (request.sender, error) == 0)
+        return 0;
+    if (error && !error->code)
+        error->code = EMFILE;
+    errno = error ? error->code : EMFILE;
+    return -1;
+}
+
+void ctki_router_start_all (ctki_router_t *router)
+{
+    ctki_actor_tell (&router->actor, START_ALL, 0, NULL);
+}
+
+void ctki_router_flush (ctki_router_t *router, ctki_peer_t *peer)
+{
+    if (peer)
+        ctki_peer_hold (peer);
+    if (ctki_actor_tell (&router->actor, FLUSH, 0, peer))
+        ctki_peer_release (peer); /* no memory: acknowledged all the same, a little later */
+}
+
+void ctki_router_remove (ctki_router_t *router, ctki_peer_t *peer, int64_t deadline_us)
+{
+    request_t request = {.peer = peer};
+    ask (router, REMOVE, &request);
+    if (request.sender) {
+        ctki_sender_dismiss (request.sender, deadline_us);
+        ctki_sender_stop (&request.sender);
+    }
+}
+
+void ctki_router_drain (ctki_router_t *router, int64_t deadline_us)
+{
+    ctki_node_t *node = router->node;
+    if (ctki_actor_tell (&router->actor, DRAIN, deadline_us, NULL))
+        return; /* no memory: what is left is counted when the senders are stopped */
+    while (!atomic_load (&router->done)) {
+        unsigned ticket = ctki_gate_ticket (&node->changed);
+        if (!atomic_load (&router->done))
+            ctki_gate_wait (&node->changed, ticket, CTKI_FOREVER);
+        else
+            ctki_gate_leave (&node->changed);
+    }
+}
+
+static void stop_one (ctki_peer_t *peer, void *arg)
+{
+    ctki_router_t *router = arg;
+    if (peer->sender)
+        router->abandoned += ctki_sender_stop (&peer->sender);
+}
+
+uint64_t ctki_router_stop (ctki_router_t **router_p)
+{
+    ctki_router_t *router = *router_p;
+    *router_p = NULL;
+    ctki_actor_fini (&router->actor);
+    route (router);
+    each_peer (router, stop_one, router);
+    uint64_t abandoned = router->abandoned;
+    ctki_map_fini (&router->sids);
+    ctki_free (router->inlet);
+    ctki_free (router);
+    return abandoned;
+}

@@ -1,0 +1,32 @@
+/*
+ * node.h - what the actors of one server share: who it is, its way in, its way
+ * out, the figures that belong to no peer. Made before its actors and ended
+ * after them.
+ */
+#ifndef CTKI_NODE_H
+#define CTKI_NODE_H
+
+#include "src/inbox.h"
+#include "src/outbox.h"
+#include "src/session.h"
+
+typedef struct {
+    ctki_session_setup_t setup; /* of every session; peer is filled in for each */
+    int64_t started_us;
+    bool lazy;
+    ctki_pool_t *pool;
+    ctki_limbo_t limbo;
+    ctki_inbox_t inbox;
+    ctki_outbox_t outbox;
+    ctki_gate_t changed; /* opened when something changed that a call may wait for */
+    ctki_count_t routed, malformed;
+} ctki_node_t;
+
+/* Tells those who wait for a change, if there are any. */
+static inline void ctki_node_changed (ctki_node_t *node)
+{
+    if (atomic_load (&node->changed.waiters) > 0)
+        ctki_gate_open (&node->changed);
+}
+
+#endif

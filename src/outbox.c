@@ -1,0 +1,571 @@
+/*
+ * outbox.c - admission, the line of those who wait, and the one copy of a
+ * payload.
+ */
+#include "src/outbox.h"
+
+#include <errno.h>
+
+#include "src/mem.h"
+
+void ctki_outbox_init (ctki_outbox_t *outbox, ctki_pool_t *pool, size_t run_limit, ctki_bell_t *bell,
+                       ctki_inbox_t *inbox)
+{
+    memset (outbox, 0, sizeof *outbox);
+    ctki_mailbox_init (&outbox->mailbox, pool, run_limit);
+    outbox->bell = bell;
+    outbox->inbox = inbox;
+}
+
+void ctki_outbox_fini (ctki_outbox_t *outbox)
+{
+    CTKI_ASSERT (!outbox->first);
+    ctki_mailbox_fini (&outbox->mailbox);
+}
+
+/* ---- the line */
+
+typedef enum { WAITING, GRANTED, FAILED } verdict_t;
+
+/* A sender that waits; it lives on its thread's stack. */
+typedef struct ctki_waiter {
+    struct ctki_waiter *next, *prev;
+    ctki_peer_t *peer; /* NULL: a broadcast */
+    uint64_t charge;
+    ctki_gate_t gate;
+    verdict_t verdict;
+    int error;           /* FAILED */
+    ctki_crowd_t *crowd; /* a broadcast: GRANTED: who gets it; WAITING: where it stands */
+} waiter_t;
+
+static void enter_line (ctki_outbox_t *outbox, waiter_t *waiter)
+{
+    waiter->prev = outbox->last;
+    waiter->next = NULL;
+    *(outbox->last ? &outbox->last->next : &outbox->first) = waiter;
+    outbox->last = waiter;
+    atomic_fetch_add (&outbox->waiting, 1);
+}
+
+/* A broadcast stands nowhere any more. */
+static void step_aside (waiter_t *waiter)
+{
+    if (waiter->crowd) {
+        for (size_t i = 0; i < waiter->crowd->count; i++)
+            waiter->crowd->peer[i]->standing--;
+        ctki_crowd_release (waiter->crowd);
+        waiter->crowd = NULL;
+    }
+}
+
+static void leave_line (ctki_outbox_t *outbox, waiter_t *waiter)
+{
+    *(waiter->prev ? &waiter->prev->next : &outbox->first) = waiter->next;
+    *(waiter->next ? &waiter->next->prev : &outbox->last) = waiter->prev;
+    atomic_fetch_sub (&outbox->waiting, 1);
+    if (waiter->peer)
+        waiter->peer->standing--;
+    else
+        step_aside (waiter);
+}
+
+static void decide (ctki_outbox_t *outbox, waiter_t *waiter, verdict_t verdict, int error)
+{
+    leave_line (outbox, waiter);
+    waiter->verdict = verdict;
+    waiter->error = error;
+    ctki_gate_open (&waiter->gate);
+}
+
+/* ---- room */
+
+static bool has_room (const ctki_outbox_t *outbox, ctki_peer_t *peer)
+{
+    return atomic_load (&peer->queued_bytes) < outbox->queue_bytes;
+}
+
+static void reserve (ctki_peer_t *peer, uint64_t charge)
+{
+    atomic_fetch_add (&peer->queued_bytes, charge);
+}
+
+typedef enum { TAKES, LACKS, PASSED_OVER } judgement_t;
+
+/* How a peer stands to a broadcast now: a down one with a full queue does not
+ * get it; another one must have room, and nobody before it in this pass. */
+static judgement_t judge (const ctki_outbox_t *outbox, ctki_peer_t *peer)
+{
+    bool room = has_room (outbox, peer);
+    if (ctki_peer_is_down (peer))
+        return room ? TAKES : PASSED_OVER;
+    return room && peer->mark != outbox->pass ? TAKES : LACKS;
+}
+
+/* Those of `all` that were judged so (queues shrink meanwhile: the judgement is
+ * kept); `all` itself when all were. A reference; NULL: ENOMEM. */
+static ctki_crowd_t *select_from (ctki_crowd_t *all, judgement_t wanted, size_t count)
+{
+    if (count == all->count) {
+        ctki_crowd_hold (all);
+        return all;
+    }
+    ctki_crowd_t *some = ctki_crowd_new (count);
+    for (size_t i = 0; some && i < all->count; i++) {
+        if (all->peer[i]->judged == (int) wanted) {
+            ctki_peer_hold (all->peer[i]);
+            some->peer[some->count++] = all->peer[i];
+        }
+    }
+    return some;
+}
+
+/* Reserves room for a broadcast everywhere, or says where it has to stand.
+ * 0: *crowd gets it; EAGAIN: *crowd lacks room; ENOMEM. */
+static int reserve_broadcast (ctki_outbox_t *outbox, uint64_t charge, ctki_crowd_t **crowd)
+{
+    ctki_crowd_t *all = ctki_route_everybody (&outbox->route, 0);
+    size_t counts[3] = {0};
+    if (!all)
+        return ENOMEM;
+    for (size_t i = 0; i < all->count; i++) {
+        judgement_t judgement = judge (outbox, all->peer[i]);
+        all->peer[i]->judged = (int) judgement;
+        counts[judgement]++;
+    }
+    if (counts[LACKS] > 0)
+        return (*crowd = select_from (all, LACKS, counts[LACKS])) ? EAGAIN : ENOMEM;
+    if (!(*crowd = select_from (all, TAKES, counts[TAKES])))
+        return ENOMEM;
+    for (size_t i = 0; i < all->count; i++) {
+        if (all->peer[i]->judged == (int) TAKES)
+            reserve (all->peer[i], charge);
+        else
+            ctki_count_locked (&all->peer[i]->skipped, 1);
+    }
+    return 0;
+}
+
+/* The broadcast at the head of those in line tries again. */
+static void serve_broadcast (ctki_outbox_t *outbox, waiter_t *waiter)
+{
+    ctki_crowd_t *crowd = NULL;
+    step_aside (waiter);
+    int rc = reserve_broadcast (outbox, waiter->charge, &crowd);
+    if (rc == EAGAIN) {
+        waiter->crowd = crowd;
+        for (size_t i = 0; i < crowd->count; i++) {
+            crowd->peer[i]->standing++;
+            crowd->peer[i]->mark = outbox->pass;
+        }
+        return;
+    }
+    decide (outbox, waiter, rc ? FAILED : GRANTED, rc);
+    waiter->crowd = crowd;
+}
+
+/* One pass over the line, in order of arrival: who finds room goes; where
+ * somebody stands, nobody behind him is served. */
+static void serve (ctki_outbox_t *outbox)
+{
+    bool broadcast_stands = false;
+    outbox->pass++;
+    for (waiter_t *waiter = outbox->first, *next; waiter; waiter = next) {
+        next = waiter->next;
+        ctki_peer_t *peer = waiter->peer;
+        if (!peer) {
+            if (!broadcast_stands)
+                serve_broadcast (outbox, waiter);
+            broadcast_stands |= waiter->verdict == WAITING;
+        } else if (peer->mark != outbox->pass && has_room (outbox, peer)) {
+            reserve (peer, waiter->charge);
+            decide (outbox, waiter, GRANTED, 0);
+        } else
+            peer->mark = outbox->pass;
+    }
+}
+
+void ctki_outbox_look_again (ctki_outbox_t *outbox)
+{
+    if (atomic_load (&outbox->waiting) == 0)
+        return;
+    ctki_outbox_lock (outbox);
+    serve (outbox);
+    ctki_outbox_unlock (outbox);
+}
+
+void ctki_outbox_settled (ctki_outbox_t *outbox, ctki_peer_t *peer, int64_t charge)
+{
+    if (charge == 0)
+        return;
+    atomic_fetch_sub (&peer->queued_bytes, (uint64_t) charge);
+    ctki_outbox_look_again (outbox); /* reads `waiting` after that: see wait_in_line () */
+}
+
+void ctki_outbox_drop (ctki_outbox_t *outbox, ctki_peer_t *peer)
+{
+    peer->removed = true;
+    for (waiter_t *waiter = outbox->first, *next; waiter; waiter = next) {
+        next = waiter->next;
+        if (waiter->peer == peer)
+            decide (outbox, waiter, FAILED, EHOSTUNREACH);
+    }
+    serve (outbox);
+}
+
+void ctki_outbox_close (ctki_outbox_t *outbox)
+{
+    ctki_outbox_lock (outbox);
+    outbox->closing = true;
+    while (outbox->first)
+        decide (outbox, outbox->first, FAILED, ESHUTDOWN);
+    ctki_outbox_unlock (outbox);
+}
+
+/* ---- admission, with the lock held */
+
+/* What an admitted envelope goes to: a peer, or a crowd. */
+typedef struct {
+    ctki_peer_t *peer;
+    ctki_crowd_t *crowd;
+    bool held; /* a reference of peer: the lock was let go meanwhile */
+} dest_t;
+
+/* Waits for the verdict; the lock is held before and after. */
+static int await_verdict (ctki_outbox_t *outbox, waiter_t *waiter, int timeout_ms, int64_t *deadline_us)
+{
+    if (*deadline_us < 0)
+        *deadline_us = ctki_deadline_us (timeout_ms);
+    int rc = 0;
+    while (waiter->verdict == WAITING && rc == 0) {
+        unsigned ticket = ctki_gate_ticket (&waiter->gate);
+        ctki_outbox_unlock (outbox);
+        rc = ctki_gate_wait (&waiter->gate, ticket, *deadline_us);
+        ctki_outbox_lock (outbox);
+    }
+    if (waiter->verdict == WAITING) {
+        leave_line (outbox, waiter);
+        serve (outbox); /* those behind may go */
+        return rc;
+    }
+    return waiter->verdict == GRANTED ? 0 : waiter->error;
+}
+
+/* With the lock held: something is in the mailbox. */
+static void ring_router (ctki_outbox_t *outbox)
+{
+    if (ctki_mailbox_filled (&outbox->mailbox)) {
+        ctki_count_locked (&outbox->rung, 1);
+        ctki_bell_ring (outbox->bell);
+    }
+}
+
+/* Stands in line. The count of waiters is raised before the queues are looked
+ * at again, and ctki_outbox_settled () lowers the queue before it looks at the
+ * count: one of the two sees the other. */
+static int wait_in_line (ctki_outbox_t *outbox, dest_t *dest, uint64_t charge, int timeout_ms, int64_t *deadline_us)
+{
+    waiter_t waiter = {.peer = dest->peer, .charge = charge};
+    enter_line (outbox, &waiter);
+    if (dest->peer) {
+        dest->peer->standing++;
+        ctki_peer_hold (dest->peer);
+        dest->held = true;
+    }
+    serve (outbox);
+    if (outbox->mailbox.items.head)
+        ring_router (outbox); /* what is there must move, or nobody makes room */
+    int rc = await_verdict (outbox, &waiter, timeout_ms, deadline_us);
+    dest->crowd = waiter.crowd;
+    return rc;
+}
+
+static int admit_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, uint64_t charge, int timeout_ms,
+                      int64_t *deadline_us, dest_t *dest)
+{
+    ctki_peer_t *peer = dest->peer;
+    if ((envelope->flags & CTALK_IF_UP) && peer != outbox->self
+        && atomic_load_explicit (&peer->state, memory_order_relaxed) != CTALK_STATE_UP)
+        return EHOSTDOWN;
+    if (CTKI_LIKELY (peer->standing == 0 && has_room (outbox, peer))) {
+        reserve (peer, charge);
+        return 0;
+    }
+    return timeout_ms == 0 ? EAGAIN : wait_in_line (outbox, dest, charge, timeout_ms, deadline_us);
+}
+
+static bool all_up (ctki_outbox_t *outbox)
+{
+    ctki_crowd_t *all = ctki_route_everybody (&outbox->route, 0);
+    for (size_t i = 0; all && i < all->count; i++) {
+        if (atomic_load_explicit (&all->peer[i]->state, memory_order_relaxed) != CTALK_STATE_UP)
+            return false;
+    }
+    return true;
+}
+
+static int admit_all (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, uint64_t charge, int timeout_ms,
+                      int64_t *deadline_us, dest_t *dest)
+{
+    if ((envelope->flags & CTALK_IF_UP) && !all_up (outbox))
+        return EHOSTDOWN;
+    if (CTKI_LIKELY (!outbox->first)) {
+        outbox->pass++;
+        int rc = reserve_broadcast (outbox, charge, &dest->crowd);
+        if (rc != EAGAIN)
+            return rc;
+        ctki_crowd_release (dest->crowd);
+        dest->crowd = NULL;
+    }
+    return wait_in_line (outbox, dest, charge, timeout_ms, deadline_us);
+}
+
+static int find (ctki_outbox_t *outbox, ctalk_pid_t pid, dest_t *dest)
+{
+    if (outbox->closing)
+        return ESHUTDOWN;
+    if (pid == CTALK_BROADCAST)
+        return 0;
+    dest->peer = pid == outbox->self->pid ? outbox->self : ctki_route_find (&outbox->route, pid, 0);
+    return dest->peer ? 0 : errno;
+}
+
+/* ---- the way on, with the lock held */
+
+/* The one copy of a payload that is not copied into a batch. */
+static ctki_buf_t *copy_payload (const ctalk_envelope_t *envelope)
+{
+    ctki_buf_t *body = ctki_buf_new (envelope->size);
+    if (body && envelope->size)
+        memcpy (body->data, envelope->data, envelope->size);
+    return body;
+}
+
+/* To the own inbox; body: the payload if it was copied already. */
+static int deliver_locally (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body)
+{
+    if (envelope->to) { /* nobody has that address: there is nobody but the inbox */
+        ctki_count_locked (&outbox->self->no_such_actor, 1);
+        atomic_fetch_sub (&outbox->self->queued_bytes, envelope->size + CTKI_CHARGE_BYTES);
+        if (body)
+            ctki_buf_release (body, 1);
+    } else {
+        ctki_inlet_t *inlet = ctki_alloc_zero (sizeof *inlet);
+        ctki_buf_t *buf = inlet && !body ? copy_payload (envelope) : body;
+        if (!inlet || !buf) {
+            ctki_free (inlet);
+            return ENOMEM;
+        }
+        *inlet = (ctki_inlet_t) {.flow = outbox->local, .buf = buf, .at = buf->data, .left = envelope->size,
+                                 .count = 1, .one = true, .record = ctki_record_of (envelope, false)};
+        ctki_inbox_put (outbox->inbox, inlet, UINT64_MAX, UINT64_MAX);
+    }
+    ctki_count_locked (&outbox->self->accepted, 1);
+    ctki_count_locked (&outbox->self->delivered, 1);
+    ctki_count_locked (&outbox->self->received, 1);
+    return 0;
+}
+
+/* Into the router's mailbox: small ones by copy, large ones by reference. */
+static int append (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, const dest_t *dest, ctki_buf_t *body)
+{
+    ctki_mailbox_t *mailbox = &outbox->mailbox;
+    bool many = dest->crowd != NULL;
+    void *to = many ? (void *) dest->crowd : (void *) dest->peer;
+    ctki_record_t record = ctki_record_of (envelope, many);
+    if (body)
+        return ctki_writer_large (&mailbox->writer, &mailbox->items, to, many, &record, body, body->data, body->size);
+    return ctki_writer_put (&mailbox->writer, &mailbox->items, to, many, &record, envelope->data);
+}
+
+/* An item for a crowd holds a reference of it, one per item: whoever began the
+ * item gave it, later ones of the same run give theirs back. */
+static int enqueue (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, dest_t *dest, ctki_buf_t *body)
+{
+    const ctki_item_t *before = outbox->mailbox.items.tail;
+    if (append (outbox, envelope, dest, body))
+        return ENOMEM;
+    if (!dest->crowd) {
+        ctki_count_locked (&dest->peer->accepted, 1);
+        return 0;
+    }
+    for (size_t i = 0; i < dest->crowd->count; i++)
+        ctki_count_locked (&dest->crowd->peer[i]->accepted, 1);
+    if (outbox->mailbox.items.tail == before)
+        ctki_crowd_release (dest->crowd);
+    dest->crowd = NULL;
+    return 0;
+}
+
+static void unreserve (const dest_t *dest, uint64_t charge)
+{
+    if (dest->peer)
+        atomic_fetch_sub (&dest->peer->queued_bytes, charge);
+    for (size_t i = 0; dest->crowd && i < dest->crowd->count; i++)
+        atomic_fetch_sub (&dest->crowd->peer[i]->queued_bytes, charge);
+}
+
+/* ---- refusals */
+
+static void count_refusal (ctki_outbox_t *outbox, ctki_peer_t *peer, int error)
+{
+    ctki_count_t *count;
+    switch (error) {
+    case EAGAIN:
+        count = peer ? &peer->refused_full : &outbox->refused_full;
+        break;
+    case EHOSTDOWN:
+        count = peer ? &peer->refused_not_up : &outbox->refused_not_up;
+        break;
+    case EMSGSIZE:
+        count = &outbox->refused_too_big;
+        break;
+    case EHOSTUNREACH:
+        count = &outbox->refused_unreachable;
+        break;
+    case ESHUTDOWN:
+        count = &outbox->refused_shutdown;
+        break;
+    case ENOMEM:
+        count = &outbox->refused_memory;
+        break;
+    case EINTR:
+        count = &outbox->refused_interrupted;
+        break;
+    default:
+        count = &outbox->refused_invalid;
+    }
+    ctki_count (count, 1);
+}
+
+static int check (const ctki_outbox_t *outbox, const ctalk_envelope_t *envelope)
+{
+    if (envelope->pid < CTALK_BROADCAST || (!envelope->data && envelope->size > 0) || envelope->kind != CTALK_MESSAGE
+        || (envelope->flags & ~(uint32_t) CTALK_IF_UP) || envelope->reserved)
+        return EINVAL;
+    return envelope->size > outbox->message_bytes ? EMSGSIZE : 0;
+}
+
+/* ---- accepting one, with the lock held */
+
+static int try_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, int timeout_ms,
+                    int64_t *deadline_us, dest_t *dest)
+{
+    uint64_t charge = envelope->size + CTKI_CHARGE_BYTES;
+    int rc = find (outbox, envelope->pid, dest);
+    if (rc)
+        return rc;
+    rc = dest->peer ? admit_one (outbox, envelope, charge, timeout_ms, deadline_us, dest)
+                    : admit_all (outbox, envelope, charge, timeout_ms, deadline_us, dest);
+    if (rc || (dest->crowd && dest->crowd->count == 0))
+        return rc;
+    rc = dest->peer && dest->peer == outbox->self ? deliver_locally (outbox, envelope, body)
+                                                  : enqueue (outbox, envelope, dest, body);
+    if (rc)
+        unreserve (dest, charge);
+    return rc;
+}
+
+/* Accepts one envelope, or counts why not; *used: it took the body. */
+static int accept_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, int timeout_ms,
+                       int64_t *deadline_us, bool *used)
+{
+    dest_t dest = {0};
+    int rc = try_one (outbox, envelope, body, timeout_ms, deadline_us, &dest);
+    *used = rc == 0 && !dest.crowd; /* a crowd that is still here was empty, or nothing was sent */
+    if (rc)
+        count_refusal (outbox, dest.peer, rc);
+    if (dest.held)
+        ctki_peer_release (dest.peer);
+    ctki_crowd_release (dest.crowd);
+    return rc;
+}
+
+/* ---- sending */
+
+/* Whether the payload is shared on its way instead of copied into a batch. */
+static bool is_large (const ctalk_envelope_t *envelope)
+{
+    return envelope->size >= CTKI_LARGE_BYTES;
+}
+
+/* Before a large payload is copied without the lock: would it be refused at once? */
+static int probe (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, int timeout_ms)
+{
+    dest_t dest = {0};
+    ctki_outbox_lock (outbox);
+    int rc = find (outbox, envelope->pid, &dest);
+    if (rc == 0 && dest.peer && timeout_ms == 0 && (dest.peer->standing > 0 || !has_room (outbox, dest.peer)))
+        rc = EAGAIN;
+    if (rc)
+        count_refusal (outbox, dest.peer, rc);
+    ctki_outbox_unlock (outbox);
+    return rc;
+}
+
+/* One large envelope: its payload is there before the lock is taken. */
+static int send_large (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, int timeout_ms,
+                       int64_t *deadline_us)
+{
+    bool owned = body != NULL, used = false;
+    if (!owned) {
+        int rc = probe (outbox, envelope, timeout_ms);
+        if (rc)
+            return rc;
+        if (!(body = copy_payload (envelope))) {
+            count_refusal (outbox, NULL, ENOMEM);
+            return ENOMEM;
+        }
+    }
+    ctki_outbox_lock (outbox);
+    int rc = accept_one (outbox, envelope, body, timeout_ms, deadline_us, &used);
+    if (outbox->mailbox.items.head)
+        ring_router (outbox);
+    ctki_outbox_unlock (outbox);
+    if (!used && (!owned || rc == 0)) /* accepted by nobody, or a copy that was refused: done with it */
+        ctki_buf_release (body, 1);
+    return rc;
+}
+
+/* Small ones, as many as come in a row, under one hold of the lock. */
+static int send_small (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes, size_t count, size_t *accepted,
+                       int timeout_ms, int64_t *deadline_us)
+{
+    int rc = 0;
+    size_t done = 0;
+    ctki_outbox_lock (outbox);
+    do {
+        bool used;
+        rc = accept_one (outbox, &envelopes[done], NULL, timeout_ms, deadline_us, &used);
+        done += rc == 0;
+    } while (rc == 0 && done < count && !is_large (&envelopes[done]) && check (outbox, &envelopes[done]) == 0);
+    bool ring = outbox->mailbox.items.head && ctki_mailbox_filled (&outbox->mailbox);
+    ctki_outbox_unlock (outbox);
+    if (ring) {
+        ctki_count (&outbox->rung, 1);
+        ctki_bell_ring (outbox->bell);
+    }
+    *accepted += done;
+    return rc;
+}
+
+int ctki_outbox_send (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes, size_t count, ctki_buf_t *body,
+                      int timeout_ms)
+{
+    int64_t deadline_us = -1;
+    size_t accepted = 0;
+    int rc = 0;
+    while (accepted < count && rc == 0) {
+        const ctalk_envelope_t *envelope = &envelopes[accepted];
+        rc = check (outbox, envelope);
+        if (rc)
+            count_refusal (outbox, NULL, rc);
+        else if (is_large (envelope)) {
+            rc = send_large (outbox, envelope, body, timeout_ms, &deadline_us);
+            accepted += rc == 0;
+        } else
+            rc = send_small (outbox, envelope, count - accepted, &accepted, timeout_ms, &deadline_us);
+    }
+    if (rc)
+        errno = rc;
+    return accepted > 0 || rc == 0 ? (int) accepted : -1;
+}

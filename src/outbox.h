@@ -1,0 +1,74 @@
+/*
+ * outbox.h - the way in for everything that is sent: admission, and the
+ * router's mailbox. One lock covers both, so the order in which sends are
+ * accepted is the order in which they travel.
+ *
+ * Admission: an envelope is taken while less than queue_bytes is queued for
+ * its peer, so nothing can fill up behind the router and the router never
+ * waits. Who finds no room stands in line, holding nothing: first come, first
+ * served per peer. A broadcast needs room at all peers that are not down at
+ * once; while it waits it stands only at those that lacked room at its last
+ * try, so that sends to the others pass; one broadcast stands at a time.
+ */
+#ifndef CTKI_OUTBOX_H
+#define CTKI_OUTBOX_H
+
+#include <clustertalk.h>
+
+#include "src/inbox.h"
+#include "src/mailbox.h"
+#include "src/route.h"
+
+typedef struct ctki_outbox {
+    ctki_mailbox_t mailbox; /* the router's; its lock covers all below */
+    ctki_route_t route;
+    ctki_bell_t *bell; /* the router's */
+    ctki_inbox_t *inbox;
+    ctki_flow_t *local;  /* what the server sent to itself */
+    ctki_peer_t *self;   /* the figures of that */
+    uint64_t queue_bytes, message_bytes;
+    bool closing;
+    struct ctki_waiter *first, *last; /* the line */
+    unsigned long pass;
+    atomic_uint waiting; /* in the line, or about to be */
+    ctki_count_t refused_unreachable, refused_invalid, refused_shutdown, refused_memory, refused_interrupted;
+    ctki_count_t refused_too_big;
+    ctki_count_t refused_full, refused_not_up; /* of broadcasts: those to one peer are counted there */
+    ctki_count_t rung;
+} ctki_outbox_t;
+
+/* The route, queue_bytes, message_bytes, local and self are set by the caller. */
+void ctki_outbox_init (ctki_outbox_t *outbox, ctki_pool_t *pool, size_t run_limit, ctki_bell_t *bell,
+                       ctki_inbox_t *inbox);
+void ctki_outbox_fini (ctki_outbox_t *outbox);
+
+/* Sends count envelopes in order. body: a payload to be shared instead of
+ * copied (count is 1), whose reference is taken on success only. Returns how
+ * many were accepted, or -1 with errno as ctalk_send (). */
+int ctki_outbox_send (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes, size_t count, ctki_buf_t *body,
+                      int timeout_ms);
+
+/* Room was made: `charge` of what was queued for the peer is settled. */
+void ctki_outbox_settled (ctki_outbox_t *outbox, ctki_peer_t *peer, int64_t charge);
+
+/* A peer went down or left: those who wait look again. */
+void ctki_outbox_look_again (ctki_outbox_t *outbox);
+
+/* Refuse everything from now on; those who wait fail with ESHUTDOWN. */
+void ctki_outbox_close (ctki_outbox_t *outbox);
+
+/* With the lock held: the peer is no longer a member; those who wait for it
+ * fail with EHOSTUNREACH. */
+void ctki_outbox_drop (ctki_outbox_t *outbox, ctki_peer_t *peer);
+
+static inline void ctki_outbox_lock (ctki_outbox_t *outbox)
+{
+    pthread_mutex_lock (&outbox->mailbox.lock);
+}
+
+static inline void ctki_outbox_unlock (ctki_outbox_t *outbox)
+{
+    pthread_mutex_unlock (&outbox->mailbox.lock);
+}
+
+#endif

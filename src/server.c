@@ -1,0 +1,875 @@
+/*
+ * server.c - the public calls on a server: the facade over the actors and the
+ * config. It owns the node and the router, counts the calls that are under way
+ * (close waits for them), and knows whether it is a copy in a child process.
+ */
+#include <clustertalk.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "actors/resolver.h"
+#include "actors/router.h"
+#include "config/config.h"
+#include "src/error.h"
+#include "src/mem.h"
+#include "src/node.h"
+
+enum {
+    POOL_BLOCKS = 64,        /* free blocks that a server keeps */
+    FDS_SERVER = 16,         /* descriptors that a server needs at most, ... */
+    FDS_SENDER = 8,          /* ... and each eager sender, ... */
+    FDS_LAZY = 2,            /* ... and all lazy ones, to begin with */
+    REMOVE_MS = 100,         /* how long a removed peer is told so */
+    CLOSE_LIMBO_MS = 1000    /* how long libzmq may hold on to a payload of the user's */
+};
+
+/* Threads in calls, apart by what they do: each counter has a line of its own,
+ * so that a sending and a receiving thread do not pull at one. */
+typedef struct {
+    atomic_uint count;
+    char apart[CTKI_CACHE_LINE];
+} calls_t;
+enum { SENDING, RECEIVING, OTHER, CALL_KINDS };
+
+struct ctalk_server {
+    ctki_node_t node;
+    ctki_router_t *router;
+    ctalk_config_t *config;
+    char bind[CTKI_ENDPOINT_BYTES];
+    unsigned generation; /* of forks, when it was made */
+    atomic_bool closing;
+    ctki_gate_t idle; /* close waits here for the calls to leave */
+    calls_t calls[CALL_KINDS];
+};
+
+const char *ctalk_version (void)
+{
+    return PACKAGE_VERSION;
+}
+
+static int fail (int code)
+{
+    errno = code;
+    return -1;
+}
+
+/* ---- calls under way */
+
+static int enter (ctalk_server_t *server, int kind)
+{
+    if (CTKI_UNLIKELY (!server))
+        return fail (EINVAL);
+    if (CTKI_UNLIKELY (server->generation != ctki_fork_generation ()))
+        return fail (EOWNERDEAD);
+    atomic_fetch_add (&server->calls[kind].count, 1);
+    if (CTKI_LIKELY (!atomic_load (&server->closing)))
+        return 0;
+    atomic_fetch_sub (&server->calls[kind].count, 1);
+    ctki_gate_open (&server->idle);
+    return fail (ESHUTDOWN);
+}
+
+static void leave (ctalk_server_t *server, int kind)
+{
+    atomic_fetch_sub (&server->calls[kind].count, 1);
+    if (CTKI_UNLIKELY (atomic_load (&server->closing)))
+        ctki_gate_open (&server->idle);
+}
+
+static bool busy (ctalk_server_t *server)
+{
+    unsigned count = 0;
+    for (int kind = 0; kind < CALL_KINDS; kind++)
+        count += atomic_load (&server->calls[kind].count);
+    return count > 0;
+}
+
+static void await_calls (ctalk_server_t *server)
+{
+    for (;;) {
+        unsigned ticket = ctki_gate_ticket (&server->idle);
+        if (!busy (server))
+            break;
+        ctki_gate_wait (&server->idle, ticket, CTKI_FOREVER);
+    }
+    ctki_gate_leave (&server->idle);
+}
+
+/* ---- making */
+
+static size_t open_fds (void)
+{
+    DIR *dir = opendir ("/proc/self/fd");
+    size_t count = 0;
+    if (!dir)
+        return 0;
+    while (readdir (dir))
+        count++;
+    closedir (dir);
+    return count - CTKI_MIN (count, (size_t) 3); /* ".", ".." and the directory's own */
+}
+
+/* libzmq ends the process when it gets no descriptor (pitfall D3): see first
+ * whether there are enough. */
+static int check_fds (ctalk_pid_t pid, size_t peers, bool lazy, ctalk_error_t *error)
+{
+    struct rlimit limit;
+    size_t need = FDS_SERVER + (lazy ? (size_t) FDS_LAZY : FDS_SENDER * peers), used = open_fds ();
+    if (getrlimit (RLIMIT_NOFILE, &limit) || limit.rlim_cur == RLIM_INFINITY || used + need <= limit.rlim_cur)
+        return 0;
+    return ctki_error_set (error, EMFILE,
+                           "pid %d needs %zu file descriptors, %zu of %llu are free: raise the limit with ulimit -n",
+                           (int) pid, need, (size_t) limit.rlim_cur - CTKI_MIN (used, (size_t) limit.rlim_cur),
+                           (unsigned long long) limit.rlim_cur);
+}
+
+/* A name of an own interface in Bind: looked up here, since it must be known now. */
+static int resolve_bind (ctalk_server_t *server, const ctki_endpoint_t *endpoint, ctalk_error_t *error)
+{
+    snprintf (server->bind, sizeof server->bind, "%s", endpoint->text);
+    if (endpoint->transport != CTKI_TCP || endpoint->numeric)
+        return 0;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
+    char address[INET6_ADDRSTRLEN + 16] = "";
+    int rc = getaddrinfo (endpoint->host, NULL, &hints, &found);
+    const struct addrinfo *best = found;
+    for (const struct addrinfo *one = found; one; one = one->ai_next) {
+        if (one->ai_family == AF_INET) {
+            best = one;
+            break;
+        }
+    }
+    if (rc == 0 && best)
+        rc = getnameinfo (best->ai_addr, best->ai_addrlen, address, sizeof address, NULL, 0, NI_NUMERICHOST);
+    bool v6 = best && best->ai_family == AF_INET6;
+    if (found)
+        freeaddrinfo (found);
+    if (rc)
+        return ctki_error_set (error, EADDRNOTAVAIL, "cannot bind %s: the host's address is not known: %s",
+                               endpoint->text, gai_strerror (rc));
+    const char *port = strrchr (endpoint->text, ':');
+    snprintf (server->bind, sizeof server->bind, v6 ? "tcp://[%s]%s" : "tcp://%s%s", address, port);
+    return 0;
+}
+
+/* 128 bits of the cluster's name, to keep clusters apart that share endpoints:
+ * FNV-1a, 64 bits from each end. No secret. */
+static void make_cluster_id (uint8_t id[CTKI_CLUSTER_ID_BYTES], const char *name)
+{
+    size_t length = strlen (name);
+    uint64_t forth = UINT64_C (0xcbf29ce484222325), back = forth;
+    for (size_t i = 0; i < length; i++) {
+        forth = (forth ^ (uint8_t) name[i]) * UINT64_C (0x100000001b3);
+        back = (back ^ (uint8_t) name[length - 1 - i]) * UINT64_C (0x100000001b3);
+    }
+    ctki_put64 (id, forth);
+    ctki_put64 (id + 8, back ^ length);
+}
+
+/* Where a listed peer is dialled; NULL while its port is the system's choice. */
+static const char *listed_endpoint (void *arg, size_t index)
+{
+    const ctki_endpoint_t *endpoint = ctki_config_connect (((ctalk_server_t *) arg)->config, index);
+    return ctki_endpoint_dialable (endpoint) ? endpoint->text : NULL;
+}
+
+static void fill_setup (ctki_node_t *node, ctalk_pid_t pid, const ctalk_config_t *config)
+{
+    const ctki_options_t *options = ctki_config_options (config);
+    node->setup = (ctki_session_setup_t) {.self = pid,
+                                          .inc = ctki_random64 (),
+                                          .frame_bytes = (uint32_t) options->frame_bytes,
+                                          .message_bytes = options->max_message_bytes,
+                                          .window_bytes = options->window_bytes,
+                                          .window_frames = options->window_frames,
+                                          .heartbeat_us = (int64_t) options->heartbeat_ms * CTKI_MS,
+                                          .suspect_us = (int64_t) options->suspect_ms * CTKI_MS,
+                                          .down_us = (int64_t) options->down_ms * CTKI_MS};
+    make_cluster_id (node->setup.cluster_id, ctki_config_cluster (config));
+    node->lazy = options->lazy;
+    node->started_us = ctki_now_us ();
+}
+
+/* The parts that need no thread. -1: ENOMEM or EMFILE; what was made is ended by
+ * unmake (). */
+static int make_node (ctalk_server_t *server, size_t index)
+{
+    ctki_node_t *node = &server->node;
+    const ctki_options_t *options = ctki_config_options (server->config);
+    size_t count = ctki_config_count (server->config);
+    ctki_outbox_t *outbox = &node->outbox;
+    node->pool = ctki_pool_new (ctki_writer_block_bytes (node->setup.frame_bytes), POOL_BLOCKS);
+    server->router = node->pool
+                         ? ctki_router_new (node, server->bind, (int) CTKI_MIN (128 + 2 * count, (size_t) 4096))
+                         : NULL;
+    if (!server->router)
+        return -1;
+    ctki_limbo_init (&node->limbo);
+    ctki_inbox_init (&node->inbox, ctki_router_bell (server->router));
+    ctki_outbox_init (outbox, node->pool, node->setup.frame_bytes, ctki_router_bell (server->router), &node->inbox);
+    ctki_route_init (&outbox->route, listed_endpoint, server);
+    outbox->queue_bytes = options->queue_bytes;
+    outbox->message_bytes = options->max_message_bytes;
+    outbox->self = ctki_peer_new (node->setup.self, NULL, node->started_us);
+    outbox->local = outbox->self ? ctki_flow_new (outbox->self, true) : NULL;
+    if (!outbox->local)
+        return -1;
+    atomic_store (&outbox->self->state, CTALK_STATE_UP);
+    atomic_store (&outbox->self->incarnation, node->setup.inc);
+    for (size_t i = 0; i < count; i++) {
+        if (i != index && ctki_route_list (&outbox->route, ctki_config_pid (server->config, i), i))
+            return -1;
+    }
+    return 0;
+}
+
+/* Ends what make_node () made. Returns how many envelopes were abandoned since
+ * the drain began. */
+static uint64_t unmake (ctalk_server_t *server)
+{
+    ctki_node_t *node = &server->node;
+    uint64_t abandoned = 0;
+    if (server->router) {
+        abandoned = ctki_router_stop (&server->router);
+        int64_t until_us = ctki_now_us () + CLOSE_LIMBO_MS * CTKI_MS;
+        while (ctki_limbo_sweep (&node->limbo) && ctki_now_us () < until_us)
+            nanosleep (&(struct timespec) {.tv_nsec = 100 * 1000}, NULL); /* libzmq tells nobody when it lets go */
+        ctki_flow_release (&node->inbox, node->outbox.local);
+        ctki_inbox_fini (&node->inbox);
+        ctki_route_fini (&node->outbox.route);
+        ctki_peer_release (node->outbox.self);
+        ctki_outbox_fini (&node->outbox);
+    }
+    ctki_pool_destroy (&node->pool);
+    return abandoned;
+}
+
+static int start_senders (ctalk_server_t *server, ctalk_error_t *error)
+{
+    ctki_outbox_t *outbox = &server->node.outbox;
+    ctki_outbox_lock (outbox);
+    ctki_crowd_t *all = ctki_route_everybody (&outbox->route, 0);
+    if (all)
+        ctki_crowd_hold (all);
+    ctki_outbox_unlock (outbox);
+    int rc = all ? 0 : ctki_error_set (error, ENOMEM, "out of memory");
+    for (size_t i = 0; rc == 0 && i < all->count; i++)
+        rc = ctki_router_start_sender (server->router, all->peer[i], error);
+    ctki_crowd_release (all);
+    return rc;
+}
+
+/* Everything from the first descriptor on. -1: the error is filled in. */
+static int start (ctalk_server_t *server, size_t index, ctalk_error_t *error)
+{
+    if (make_node (server, index))
+        return ctki_error_set (error, errno, "pid %d: %s", (int) server->node.setup.self, strerror (errno));
+    if (ctki_router_start (server->router, error))
+        return -1;
+    return server->node.lazy ? 0 : start_senders (server, error);
+}
+
+/* The process-wide parts: the context and the resolver. */
+static int ref_process (const ctki_options_t *options, ctalk_error_t *error)
+{
+    if (ctki_context_ref ((int) options->io_threads, error))
+        return -1;
+    if (ctki_resolver_ref () == 0)
+        return 0;
+    ctki_context_unref ();
+    return ctki_error_set (error, ENOMEM, "out of memory");
+}
+
+static void unref_process (void)
+{
+    ctki_resolver_unref ();
+    ctki_context_unref ();
+}
+
+static ctalk_server_t *make (ctalk_pid_t pid, const ctalk_config_t *config, size_t index, ctalk_error_t *error)
+{
+    ctalk_server_t *server = ctki_alloc_zero (sizeof *server);
+    if (!server || !(server->config = ctki_config_share (config))) {
+        ctki_free (server);
+        ctki_error_set (error, ENOMEM, "out of memory");
+        return NULL;
+    }
+    const ctki_options_t *options = ctki_config_options (server->config);
+    server->generation = ctki_fork_generation ();
+    fill_setup (&server->node, pid, server->config);
+    int rc = resolve_bind (server, ctki_config_bind (server->config, index), error);
+    if (rc == 0 && (rc = ref_process (options, error)) == 0 && (rc = start (server, index, error)) != 0) {
+        int code = errno;
+        unmake (server);
+        unref_process ();
+        errno = code;
+    }
+    if (rc == 0)
+        return server;
+    int code = errno;
+    ctalk_config_destroy (&server->config);
+    ctki_free (server);
+    errno = code;
+    return NULL;
+}
+
+ctalk_server_t *ctalk_server_new (ctalk_pid_t pid, const ctalk_config_t *config, ctalk_error_t *error)
+{
+    ctki_error_clear (error);
+    if (!config) {
+        ctki_error_set (error, EINVAL, "no config");
+        return NULL;
+    }
+    if (ctki_config_check_options (config, error))
+        return NULL;
+    long index = ctki_config_index (config, pid);
+    if (index < 0) {
+        ctki_error_set (error, EHOSTUNREACH, "pid %d is not in the config: add it to \"Servers\"", (int) pid);
+        return NULL;
+    }
+    if (check_fds (pid, ctki_config_count (config) - 1, ctki_config_options (config)->lazy, error))
+        return NULL;
+    return make (pid, config, (size_t) index, error);
+}
+
+/* ---- closing */
+
+/* In a child process: no thread of the server is here, and its locks may be
+ * held by threads that are not. Only what nobody else can have been changing
+ * is freed; descriptors stay as they are, they are the parent's. */
+static void forget (ctalk_server_t **server_p)
+{
+    ctalk_server_t *server = *server_p;
+    *server_p = NULL;
+    ctalk_config_destroy (&server->config);
+    ctki_free (server);
+}
+
+int ctalk_server_close (ctalk_server_t **server_p, int timeout_ms)
+{
+    if (timeout_ms < -1)
+        return fail (EINVAL);
+    if (!server_p || !*server_p)
+        return 0;
+    ctalk_server_t *server = *server_p;
+    if (server->generation != ctki_fork_generation ()) {
+        forget (server_p);
+        return 0;
+    }
+    int64_t deadline_us = ctki_deadline_us (timeout_ms);
+    atomic_store (&server->closing, true);
+    ctki_outbox_close (&server->node.outbox);
+    ctki_inbox_close (&server->node.inbox);
+    ctki_gate_open (&server->node.changed);
+    await_calls (server);
+    *server_p = NULL;
+    ctki_router_drain (server->router, deadline_us);
+    uint64_t abandoned = unmake (server);
+    unref_process ();
+    ctalk_config_destroy (&server->config);
+    ctki_free (server);
+    return (int) CTKI_MIN (abandoned, (uint64_t) INT_MAX);
+}
+
+/* ---- who is there */
+
+ctalk_pid_t ctalk_server_pid (const ctalk_server_t *server)
+{
+    return server ? server->node.setup.self : fail (EINVAL);
+}
+
+const char *ctalk_server_endpoint (const ctalk_server_t *server)
+{
+    if (!server) {
+        errno = EINVAL;
+        return NULL;
+    }
+    return ctki_router_endpoint (server->router);
+}
+
+/* The record of a peer with a reference, made if need be; the own one among
+ * them. NULL: errno. */
+static ctki_peer_t *find (ctalk_server_t *server, ctalk_pid_t pid)
+{
+    ctki_outbox_t *outbox = &server->node.outbox;
+    ctki_outbox_lock (outbox);
+    ctki_peer_t *peer = pid == outbox->self->pid ? outbox->self : NULL;
+    if (!peer && pid >= 0)
+        peer = ctki_route_find (&outbox->route, pid, 0);
+    if (peer)
+        ctki_peer_hold (peer);
+    ctki_outbox_unlock (outbox);
+    if (!peer && pid < 0)
+        errno = EHOSTUNREACH;
+    return peer;
+}
+
+uint64_t ctalk_server_incarnation (ctalk_server_t *server, ctalk_pid_t pid)
+{
+    if (enter (server, OTHER))
+        return 0;
+    ctki_peer_t *peer = find (server, pid);
+    uint64_t incarnation = peer ? ctki_counted (&peer->incarnation) : 0;
+    ctki_peer_release (peer);
+    leave (server, OTHER);
+    return incarnation;
+}
+
+static int list (ctalk_server_t *server, ctalk_pid_t self, ctalk_pid_t *pids, size_t capacity)
+{
+    if (!pids && capacity > 0)
+        return fail (EINVAL);
+    if (enter (server, OTHER))
+        return -1;
+    ctki_outbox_lock (&server->node.outbox);
+    size_t count = ctki_route_pids (&server->node.outbox.route, self, pids, capacity);
+    ctki_outbox_unlock (&server->node.outbox);
+    leave (server, OTHER);
+    return (int) count;
+}
+
+int ctalk_server_peers (ctalk_server_t *server, ctalk_pid_t *pids, size_t capacity)
+{
+    return list (server, -1, pids, capacity);
+}
+
+int ctalk_server_members (ctalk_server_t *server, ctalk_pid_t *pids, size_t capacity)
+{
+    return server ? list (server, server->node.setup.self, pids, capacity) : fail (EINVAL);
+}
+
+int ctalk_server_peer_state (ctalk_server_t *server, ctalk_pid_t pid)
+{
+    if (enter (server, OTHER))
+        return -1;
+    ctki_peer_t *peer = find (server, pid);
+    int state = peer ? atomic_load (&peer->state) : -1;
+    ctki_peer_release (peer);
+    leave (server, OTHER);
+    return state;
+}
+
+/* ---- members come and go */
+
+/* With the outbox locked: a peer with this endpoint. A reference; NULL: errno. */
+static ctki_peer_t *insert (ctki_outbox_t *outbox, ctalk_pid_t pid, const char *endpoint)
+{
+    ctki_peer_t *peer;
+    if (!ctki_route_has (&outbox->route, pid)) {
+        peer = ctki_peer_new (pid, endpoint, ctki_now_us ());
+        if (peer && ctki_route_add (&outbox->route, peer)) {
+            ctki_peer_release (peer);
+            peer = NULL;
+        }
+    } else {
+        peer = ctki_route_find (&outbox->route, pid, 0);
+        if (peer && peer->endpoint) {
+            errno = EEXIST;
+            return NULL;
+        }
+        if (peer && !(peer->endpoint = ctki_strdup (endpoint)))
+            peer = NULL;
+    }
+    if (peer)
+        ctki_peer_hold (peer);
+    return peer;
+}
+
+static int add_peer (ctalk_server_t *server, ctalk_pid_t pid, const char *endpoint)
+{
+    ctki_outbox_t *outbox = &server->node.outbox;
+    ctki_outbox_lock (outbox);
+    ctki_peer_t *peer = insert (outbox, pid, endpoint);
+    ctki_outbox_unlock (outbox);
+    if (!peer)
+        return -1;
+    int rc = 0;
+    bool started = atomic_load (&peer->state) != CTALK_STATE_IDLE;
+    if (!server->node.lazy || started)
+        rc = ctki_router_start_sender (server->router, peer, NULL);
+    ctki_peer_release (peer);
+    return rc;
+}
+
+int ctalk_server_add_peer (ctalk_server_t *server, ctalk_pid_t pid, const char *endpoint)
+{
+    ctki_endpoint_t parsed;
+    if (!server || pid < 0 || pid == server->node.setup.self || !endpoint
+        || ctki_endpoint_parse (&parsed, endpoint, strlen (endpoint), CTKI_FOR_CONNECT)
+        || !ctki_endpoint_dialable (&parsed))
+        return fail (EINVAL);
+    if (enter (server, OTHER))
+        return -1;
+    int rc = add_peer (server, pid, parsed.text);
+    int code = errno;
+    leave (server, OTHER);
+    errno = code;
+    return rc;
+}
+
+int ctalk_server_remove_peer (ctalk_server_t *server, ctalk_pid_t pid)
+{
+    if (!server || pid < 0 || pid == server->node.setup.self)
+        return fail (EINVAL);
+    if (enter (server, OTHER))
+        return -1;
+    ctki_outbox_t *outbox = &server->node.outbox;
+    ctki_outbox_lock (outbox);
+    bool known = ctki_route_has (&outbox->route, pid);
+    ctki_peer_t *peer = ctki_route_remove (&outbox->route, pid);
+    if (peer)
+        ctki_outbox_drop (outbox, peer);
+    ctki_outbox_unlock (outbox);
+    if (peer)
+        ctki_router_remove (server->router, peer, ctki_now_us () + REMOVE_MS * CTKI_MS);
+    ctki_gate_open (&server->node.changed);
+    ctki_peer_release (peer);
+    leave (server, OTHER);
+    return known ? 0 : fail (ESRCH);
+}
+
+/* ---- waiting */
+
+/* Waits until done (arg) says 0 or an errno but EAGAIN. */
+static int await (ctalk_server_t *server, int timeout_ms, int (*done) (ctalk_server_t *server, void *arg), void *arg)
+{
+    ctki_gate_t *gate = &server->node.changed;
+    int64_t deadline_us = ctki_deadline_us (timeout_ms);
+    for (;;) {
+        unsigned ticket = ctki_gate_ticket (gate);
+        int rc = atomic_load (&server->closing) ? ESHUTDOWN : done (server, arg);
+        if (rc != EAGAIN) {
+            ctki_gate_leave (gate);
+            return rc ? fail (rc) : 0;
+        }
+        rc = ctki_gate_wait (gate, ticket, deadline_us);
+        if (rc)
+            return fail (rc == EAGAIN && done (server, arg) == 0 ? 0 : rc);
+    }
+}
+
+typedef struct {
+    size_t wanted;
+    size_t up;
+} up_t;
+
+static void count_up (ctki_peer_t *peer, void *arg)
+{
+    ((up_t *) arg)->up += atomic_load (&peer->state) == CTALK_STATE_UP;
+}
+
+static int enough_up (ctalk_server_t *server, void *arg)
+{
+    up_t *up = arg;
+    ctki_outbox_t *outbox = &server->node.outbox;
+    up->up = 0;
+    ctki_outbox_lock (outbox);
+    size_t peers = ctki_route_count (&outbox->route);
+    ctki_route_each (&outbox->route, count_up, up);
+    ctki_outbox_unlock (outbox);
+    size_t wanted = up->wanted == SIZE_MAX ? peers : up->wanted;
+    return wanted > peers ? EINVAL : up->up >= wanted ? 0 : EAGAIN;
+}
+
+int ctalk_server_wait_up (ctalk_server_t *server, size_t peers, int timeout_ms)
+{
+    up_t up = {.wanted = peers};
+    if (timeout_ms < -1)
+        return fail (EINVAL);
+    if (enter (server, OTHER))
+        return -1;
+    if (server->node.lazy)
+        ctki_router_start_all (server->router);
+    int rc = await (server, timeout_ms, enough_up, &up);
+    int code = errno;
+    leave (server, OTHER);
+    errno = code;
+    return rc;
+}
+
+/* What a flush waits for at one peer. */
+typedef struct {
+    ctki_peer_t *peer;
+    uint64_t accepted, abandoned;
+} goal_t;
+
+typedef struct {
+    size_t count, done;
+    goal_t *goal;
+} goals_t;
+
+static int reached (ctalk_server_t *server, void *arg)
+{
+    goals_t *goals = arg;
+    for (; goals->done < goals->count; goals->done++) {
+        goal_t *goal = &goals->goal[goals->done];
+        ctki_outbox_lock (&server->node.outbox);
+        bool removed = goal->peer->removed;
+        ctki_outbox_unlock (&server->node.outbox);
+        if (removed)
+            return EHOSTUNREACH;
+        if (ctki_counted (&goal->peer->abandoned) != goal->abandoned)
+            return ECONNABORTED;
+        if (ctki_counted (&goal->peer->delivered) + goal->abandoned < goal->accepted)
+            return EAGAIN;
+    }
+    return 0;
+}
+
+static void set_goal (goals_t *goals, ctki_peer_t *peer)
+{
+    ctki_peer_hold (peer);
+    goals->goal[goals->count++] = (goal_t) {.peer = peer,
+                                            .accepted = ctki_counted (&peer->accepted),
+                                            .abandoned = ctki_counted (&peer->abandoned)};
+}
+
+static void add_goal (ctki_peer_t *peer, void *arg)
+{
+    set_goal (arg, peer);
+}
+
+/* With the outbox locked. 0, or an errno. */
+static int set_goals (ctki_outbox_t *outbox, ctalk_pid_t pid, goals_t *goals)
+{
+    bool all = pid == CTALK_BROADCAST;
+    if (!all && pid != outbox->self->pid && (pid < 0 || !ctki_route_has (&outbox->route, pid)))
+        return EHOSTUNREACH;
+    goals->goal = ctki_alloc ((all ? ctki_route_count (&outbox->route) + 1 : 1) * sizeof *goals->goal);
+    if (!goals->goal)
+        return ENOMEM;
+    ctki_peer_t *one = all || pid == outbox->self->pid ? NULL : ctki_route_peek (&outbox->route, pid);
+    if (all)
+        ctki_route_each (&outbox->route, add_goal, goals);
+    else if (one) /* else nothing was ever sent to it */
+        set_goal (goals, one);
+    return 0;
+}
+
+static int flush (ctalk_server_t *server, ctalk_pid_t pid, int timeout_ms)
+{
+    goals_t goals = {0};
+    ctki_outbox_lock (&server->node.outbox);
+    int rc = set_goals (&server->node.outbox, pid, &goals);
+    ctki_outbox_unlock (&server->node.outbox);
+    if (rc == 0 && (rc = reached (server, &goals)) == EAGAIN && timeout_ms != 0) {
+        ctki_router_flush (server->router, pid == CTALK_BROADCAST ? NULL : goals.goal[0].peer);
+        rc = await (server, timeout_ms, reached, &goals) ? errno : 0;
+    }
+    for (size_t i = 0; i < goals.count; i++)
+        ctki_peer_release (goals.goal[i].peer);
+    ctki_free (goals.goal);
+    return rc ? fail (rc) : 0;
+}
+
+int ctalk_server_flush (ctalk_server_t *server, ctalk_pid_t peer, int timeout_ms)
+{
+    if (timeout_ms < -1)
+        return fail (EINVAL);
+    if (enter (server, OTHER))
+        return -1;
+    int rc = flush (server, peer, timeout_ms);
+    int code = errno;
+    leave (server, OTHER);
+    errno = code;
+    return rc;
+}
+
+int ctalk_server_fd (ctalk_server_t *server)
+{
+    if (enter (server, OTHER))
+        return -1;
+    int fd = ctki_inbox_fd (&server->node.inbox);
+    leave (server, OTHER);
+    return fd;
+}
+
+int ctalk_server_wake (ctalk_server_t *server)
+{
+    if (!server)
+        return fail (EINVAL);
+    ctki_inbox_wake (&server->node.inbox);
+    return 0;
+}
+
+/* ---- sending and receiving */
+
+int ctalk_send_many (ctalk_server_t *server, const ctalk_envelope_t *envelopes, size_t count, int timeout_ms)
+{
+    if (CTKI_UNLIKELY ((!envelopes && count > 0) || timeout_ms < -1))
+        return fail (EINVAL);
+    if (enter (server, SENDING))
+        return -1;
+    int sent = ctki_outbox_send (&server->node.outbox, envelopes, CTKI_MIN (count, (size_t) INT_MAX), NULL, timeout_ms);
+    leave (server, SENDING);
+    return sent;
+}
+
+int ctalk_send (ctalk_server_t *server, const ctalk_envelope_t *envelope, int timeout_ms)
+{
+    if (CTKI_UNLIKELY (!envelope))
+        return fail (EINVAL);
+    return ctalk_send_many (server, envelope, 1, timeout_ms) < 0 ? -1 : 0;
+}
+
+/* Small, or to oneself: copied, and given back at once. */
+static int send_copy (ctalk_server_t *server, const ctalk_envelope_t *envelope, void (*free_fn) (void *, void *),
+                      void *hint, int timeout_ms)
+{
+    if (ctki_outbox_send (&server->node.outbox, envelope, 1, NULL, timeout_ms) < 0)
+        return -1;
+    if (free_fn)
+        free_fn ((void *) (uintptr_t) envelope->data, hint);
+    return 0;
+}
+
+static int send_owned (ctalk_server_t *server, const ctalk_envelope_t *envelope, void (*free_fn) (void *, void *),
+                       void *hint, int timeout_ms)
+{
+    if (!envelope->data || envelope->size < CTKI_LARGE_BYTES || envelope->pid == server->node.setup.self)
+        return send_copy (server, envelope, free_fn, hint, timeout_ms);
+    ctki_buf_t *body = ctki_buf_own (envelope->data, envelope->size, free_fn, hint, &server->node.limbo);
+    if (!body)
+        return fail (ENOMEM);
+    if (ctki_outbox_send (&server->node.outbox, envelope, 1, body, timeout_ms) < 0) {
+        ctki_buf_disown (body);
+        return -1;
+    }
+    ctki_limbo_sweep (&server->node.limbo); /* a broadcast to nobody is done with already */
+    return 0;
+}
+
+int ctalk_send_owned (ctalk_server_t *server, const ctalk_envelope_t *envelope, void (*free_fn) (void *, void *),
+                      void *hint, int timeout_ms)
+{
+    if (!envelope || timeout_ms < -1)
+        return fail (EINVAL);
+    if (enter (server, SENDING))
+        return -1;
+    int rc = send_owned (server, envelope, free_fn, hint, timeout_ms);
+    int code = errno;
+    leave (server, SENDING);
+    errno = code;
+    return rc;
+}
+
+int ctalk_recv_many (ctalk_server_t *server, ctalk_envelope_t *envelopes, size_t capacity, int timeout_ms)
+{
+    uint64_t local_charge = 0;
+    if (CTKI_UNLIKELY (!envelopes || capacity == 0 || timeout_ms < -1))
+        return fail (EINVAL);
+    if (CTKI_UNLIKELY (enter (server, RECEIVING)))
+        return -1;
+    int taken = ctki_inbox_take (&server->node.inbox, envelopes, CTKI_MIN (capacity, (size_t) INT_MAX), timeout_ms,
+                                 &local_charge);
+    if (local_charge)
+        ctki_outbox_settled (&server->node.outbox, server->node.outbox.self, (int64_t) local_charge);
+    leave (server, RECEIVING);
+    return taken;
+}
+
+int ctalk_recv (ctalk_server_t *server, ctalk_envelope_t *envelope, int timeout_ms)
+{
+    if (CTKI_LIKELY (ctalk_recv_many (server, envelope, 1, timeout_ms) == 1))
+        return 0;
+    if (envelope)
+        memset (envelope, 0, sizeof *envelope);
+    return -1;
+}
+
+void ctalk_envelope_close (ctalk_envelope_t *envelope)
+{
+    if (!envelope)
+        return;
+    if (envelope->lease)
+        ctki_buf_release (envelope->lease, 1);
+    memset (envelope, 0, sizeof *envelope);
+}
+
+/* ---- figures */
+
+static void add_stats (ctki_peer_t *peer, void *arg)
+{
+    ctalk_stats_t *stats = arg;
+    uint64_t delivered = ctki_counted (&peer->delivered), abandoned = ctki_counted (&peer->abandoned);
+    uint64_t consumed = ctki_counted (&peer->consumed), lost = ctki_counted (&peer->no_such_actor);
+    uint64_t accepted = ctki_counted (&peer->accepted), received = ctki_counted (&peer->received);
+    stats->accepted += accepted;
+    stats->delivered += delivered;
+    stats->abandoned += abandoned;
+    stats->in_doubt += ctki_counted (&peer->in_doubt);
+    stats->queued += accepted - delivered - abandoned;
+    stats->queued_bytes += ctki_counted (&peer->queued_bytes);
+    stats->skipped += ctki_counted (&peer->skipped);
+    stats->refused_full += ctki_counted (&peer->refused_full);
+    stats->refused_not_up += ctki_counted (&peer->refused_not_up);
+    stats->received += received;
+    stats->consumed += consumed;
+    stats->no_such_actor += lost;
+    stats->in_inbox += received - consumed - lost;
+    stats->duplicates += ctki_counted (&peer->duplicates);
+    stats->malformed += ctki_counted (&peer->malformed);
+    stats->retransmitted += ctki_counted (&peer->retransmitted);
+    stats->reconnects += ctki_counted (&peer->reconnects);
+    stats->rtt_us = CTKI_MAX (stats->rtt_us, ctki_counted (&peer->rtt_us));
+    stats->rtt_worst_us = CTKI_MAX (stats->rtt_worst_us, ctki_counted (&peer->rtt_worst_us));
+}
+
+static void add_totals (ctalk_server_t *server, ctalk_stats_t *stats)
+{
+    ctki_node_t *node = &server->node;
+    ctki_outbox_t *outbox = &node->outbox;
+    ctki_outbox_lock (outbox);
+    ctki_route_each (&outbox->route, add_stats, stats);
+    add_stats (outbox->self, stats);
+    ctki_outbox_unlock (outbox);
+    stats->refused_full += ctki_counted (&outbox->refused_full);
+    stats->refused_not_up += ctki_counted (&outbox->refused_not_up);
+    stats->refused_too_big = ctki_counted (&outbox->refused_too_big);
+    stats->refused_unreachable = ctki_counted (&outbox->refused_unreachable);
+    stats->refused_invalid = ctki_counted (&outbox->refused_invalid);
+    stats->refused_shutdown = ctki_counted (&outbox->refused_shutdown);
+    stats->refused_memory = ctki_counted (&outbox->refused_memory);
+    stats->refused_interrupted = ctki_counted (&outbox->refused_interrupted);
+    stats->malformed += ctki_counted (&node->malformed);
+    stats->routed = ctki_counted (&node->routed);
+    stats->rung = ctki_counted (&outbox->rung);
+}
+
+static int one_stats (ctalk_server_t *server, ctalk_pid_t pid, ctalk_stats_t *stats)
+{
+    ctki_peer_t *peer = find (server, pid);
+    if (!peer)
+        return -1;
+    int64_t since_us = atomic_load (&peer->state_since_us);
+    since_us = since_us ? since_us : server->node.started_us;
+    add_stats (peer, stats);
+    stats->state = (uint64_t) atomic_load (&peer->state);
+    stats->state_since_ms = (uint64_t) ((ctki_now_us () - since_us) / CTKI_MS);
+    ctki_peer_release (peer);
+    return 0;
+}
+
+int ctalk_server_stats (ctalk_server_t *server, ctalk_pid_t peer, ctalk_stats_t *stats)
+{
+    if (!stats)
+        return fail (EINVAL);
+    memset (stats, 0, sizeof *stats);
+    if (enter (server, OTHER))
+        return -1;
+    int rc = 0;
+    if (peer == CTALK_BROADCAST)
+        add_totals (server, stats);
+    else
+        rc = one_stats (server, peer, stats);
+    int code = errno;
+    leave (server, OTHER);
+    errno = code;
+    return rc;
+}

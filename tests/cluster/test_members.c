@@ -1,0 +1,242 @@
+/*
+ * test_members.c - peers that are added and removed while the server runs.
+ */
+#include "tests/cluster/suites.h"
+#include "tests/support/support.h"
+
+static ctki_cluster_t cluster;
+
+/* What is there already, is not a pid, is the own pid, or cannot be connected to, is refused. */
+START_TEST (add_errors)
+{
+    ctki_cluster_open_up (&cluster, 2, NULL);
+    ctalk_server_t *server = cluster.server[1];
+    CTKI_FAILS (EEXIST, ctalk_server_add_peer (server, 2, "127.0.0.1:9"));
+    CTKI_FAILS (EINVAL, ctalk_server_add_peer (server, -1, "127.0.0.1:9"));
+    CTKI_FAILS (EINVAL, ctalk_server_add_peer (server, -7, "127.0.0.1:9"));
+    CTKI_FAILS (EINVAL, ctalk_server_add_peer (server, 1, "127.0.0.1:9"));
+    CTKI_FAILS (EINVAL, ctalk_server_add_peer (server, 3, NULL));
+    CTKI_FAILS (EINVAL, ctalk_server_add_peer (server, 3, ""));
+    CTKI_FAILS (EINVAL, ctalk_server_add_peer (server, 3, "127.0.0.1:0"));
+    CTKI_FAILS (EINVAL, ctalk_server_add_peer (server, 3, "127.0.0.1:*"));
+    CTKI_FAILS (EINVAL, ctalk_server_add_peer (server, 3, "*:5001"));
+    CTKI_FAILS (EINVAL, ctalk_server_add_peer (server, 3, "udp://127.0.0.1:5001"));
+    CTKI_FAILS (EINVAL, ctalk_server_add_peer (NULL, 3, "127.0.0.1:9"));
+    ck_assert_int_eq (ctalk_server_peers (server, NULL, 0), 1);
+    ctki_traffic_exchange (&cluster, 20);
+    ctki_cluster_close (&cluster);
+}
+END_TEST
+
+/* Who is not there, is not a pid, or is this server itself, cannot be removed. */
+START_TEST (remove_errors)
+{
+    ctki_cluster_open_up (&cluster, 2, NULL);
+    ctalk_server_t *server = cluster.server[1];
+    CTKI_FAILS (ESRCH, ctalk_server_remove_peer (server, 3));
+    CTKI_FAILS (EINVAL, ctalk_server_remove_peer (server, -1));
+    CTKI_FAILS (EINVAL, ctalk_server_remove_peer (NULL, 2));
+    ck_assert_int_eq (ctalk_server_remove_peer (server, 1), -1);
+    CTKI_SUCCEEDS (ctalk_server_remove_peer (server, 2));
+    CTKI_FAILS (ESRCH, ctalk_server_remove_peer (server, 2));
+    ck_assert_int_eq (ctalk_server_peers (server, NULL, 0), 0);
+    ctki_cluster_close (&cluster);
+}
+END_TEST
+
+/* A third server joins two that talk: from then on all three do. */
+START_TEST (one_joins)
+{
+    ctki_cluster_open_up (&cluster, 2, NULL);
+    ctki_traffic_exchange (&cluster, 50);
+    ctki_cluster_list (cluster.config, 3, 0);
+    ctalk_server_t *third = ctki_cluster_start (3, cluster.config);
+    cluster.server[3] = third;
+    cluster.count = 3;
+    for (ctalk_pid_t pid = 1; pid <= 2; pid++) {
+        CTKI_SUCCEEDS (ctalk_server_add_peer (cluster.server[pid], 3, ctalk_server_endpoint (third)));
+        CTKI_SUCCEEDS (ctalk_server_add_peer (third, pid, ctalk_server_endpoint (cluster.server[pid])));
+        CTKI_FAILS (EEXIST, ctalk_server_add_peer (third, pid, ctalk_server_endpoint (cluster.server[pid])));
+    }
+    ctki_cluster_wait_up (&cluster);
+    ctki_traffic_exchange (&cluster, 50);
+    ctki_traffic_send (third, CTALK_BROADCAST, 1, "hello");
+    ctki_traffic_expect (cluster.server[1], 3, 1, "hello");
+    ctki_traffic_expect (cluster.server[2], 3, 1, "hello");
+    ctki_cluster_close (&cluster);
+}
+END_TEST
+
+/* A removed peer is gone on both lists of this server: it is sent nothing, gets no broadcast; what it had sent stays.
+ */
+START_TEST (one_is_removed)
+{
+    ctki_cluster_open_up (&cluster, 3, NULL);
+    ctki_traffic_send (cluster.server[3], 1, 1, "stays in the inbox");
+    CTKI_SUCCEEDS (ctalk_server_flush (cluster.server[3], 1, ctki_test_long_ms ()));
+    int64_t start_ms = ctki_test_now_ms ();
+    CTKI_SUCCEEDS (ctalk_server_remove_peer (cluster.server[1], 3));
+    int64_t took_ms = ctki_test_now_ms () - start_ms;
+    ck_assert_int_le (took_ms, ctki_test_ms (500));
+    ctalk_pid_t pids[3];
+    ck_assert_int_eq (ctalk_server_peers (cluster.server[1], pids, 3), 1);
+    ck_assert_int_eq (pids[0], 2);
+    ctalk_envelope_t envelope = ctki_traffic_envelope (3, 1, "x", 1);
+    CTKI_FAILS (EHOSTUNREACH, ctalk_send (cluster.server[1], &envelope, 0));
+    CTKI_FAILS (EHOSTUNREACH, ctalk_server_peer_state (cluster.server[1], 3));
+    ctki_traffic_send (cluster.server[1], CTALK_BROADCAST, 2, "to the rest");
+    ctki_traffic_expect (cluster.server[2], 1, 2, "to the rest");
+    ctki_traffic_expect_nothing (cluster.server[3], ctki_test_ms (20));
+    ctki_traffic_expect (cluster.server[1], 3, 1, "stays in the inbox");
+    ctki_traffic_send (cluster.server[3], 2, 3, "two and three still talk");
+    ctki_traffic_expect (cluster.server[2], 3, 3, "two and three still talk");
+    CTKI_SUCCEEDS (ctalk_server_wait_up (cluster.server[1], SIZE_MAX, ctki_test_long_ms ()));
+    ctki_cluster_close (&cluster);
+    ctki_test_figure ("one_is_removed", "in %lld ms", (long long) took_ms);
+}
+END_TEST
+
+/* What a removed peer sends is not taken; when both have removed each other and close, nothing waits. */
+START_TEST (removed_peer_is_not_heard)
+{
+    ctki_cluster_open_up (&cluster, 2, NULL);
+    CTKI_SUCCEEDS (ctalk_server_remove_peer (cluster.server[1], 2));
+    ctki_traffic_send (cluster.server[2], 1, 1, "not heard");
+    ctki_traffic_expect_nothing (cluster.server[1], ctki_test_ms (200));
+    ck_assert_uint_eq (ctki_cluster_stats (cluster.server[2], 1).delivered, 0);
+    CTKI_SUCCEEDS (ctalk_server_remove_peer (cluster.server[2], 1));
+    ck_assert_uint_eq (ctki_cluster_stats (cluster.server[2], CTALK_BROADCAST).abandoned, 1);
+    ctki_cluster_close (&cluster);
+}
+END_TEST
+
+/* What is queued for a peer that is removed is abandoned and counted; close does not count it again. */
+START_TEST (abandoned_is_counted)
+{
+    ctki_cluster_open_absent (&cluster, 1, NULL);
+    for (int64_t i = 0; i < 100; i++)
+        ctki_traffic_send (cluster.server[1], cluster.absent, i, "for nobody");
+    CTKI_SUCCEEDS (ctalk_server_remove_peer (cluster.server[1], cluster.absent));
+    ctalk_stats_t stats = ctki_cluster_stats (cluster.server[1], CTALK_BROADCAST);
+    ck_assert_uint_eq (stats.accepted, 100);
+    ck_assert_uint_eq (stats.abandoned, 100);
+    ck_assert_uint_eq (stats.in_doubt, 0);
+    ck_assert_uint_eq (stats.queued, 0);
+    ck_assert_uint_eq (stats.queued_bytes, 0);
+    ctki_cluster_close (&cluster);
+}
+END_TEST
+
+typedef struct {
+    ctalk_server_t *server;
+    int code;
+} task_t;
+
+static bool send_to_full (void *arg, ctki_trouble_t *trouble)
+{
+    const task_t *task = arg;
+    ctalk_envelope_t envelope = ctki_traffic_envelope (cluster.absent, 1, "x", 1);
+    CTKI_EXPECT_EQUAL (trouble, ctalk_send (task->server, &envelope, -1), -1);
+    CTKI_EXPECT_EQUAL (trouble, errno, task->code);
+    return true;
+}
+
+/* A send that waits for room at a peer that is removed ends with EHOSTUNREACH. */
+START_TEST (waiting_send_ends)
+{
+    static const char data[1000];
+    ctki_thread_t thread;
+    ctki_cluster_open_absent (&cluster, 1, CTKI_OPTIONS ("QueueBytes", "65536"));
+    ctalk_envelope_t envelope = ctki_traffic_envelope (cluster.absent, 1, data, sizeof data);
+    while (ctalk_send (cluster.server[1], &envelope, 0) == 0) {
+    }
+    task_t task = {cluster.server[1], EHOSTUNREACH};
+    ctki_thread_start (&thread, send_to_full, &task);
+    ctki_thread_await_blocked (&thread);
+    CTKI_SUCCEEDS (ctalk_server_remove_peer (cluster.server[1], cluster.absent));
+    ctki_thread_join (&thread);
+    ctki_cluster_close (&cluster);
+}
+END_TEST
+
+/* A lazy peer to which nothing was ever sent is removed as well, and can be added again. */
+START_TEST (idle_peer_is_removed)
+{
+    ctki_cluster_open (&cluster, 2, CTKI_OPTIONS ("Senders", "lazy"));
+    const char *endpoint = ctalk_server_endpoint (cluster.server[2]);
+    for (int i = 0; i < 3; i++) {
+        CTKI_SUCCEEDS (ctalk_server_remove_peer (cluster.server[1], 2));
+        CTKI_SUCCEEDS (ctalk_server_add_peer (cluster.server[1], 2, endpoint));
+    }
+    ctki_traffic_send (cluster.server[1], 2, 1, "x");
+    ctki_traffic_expect (cluster.server[2], 1, 1, "x");
+    ctki_cluster_close (&cluster);
+}
+END_TEST
+
+/* A living peer that is removed and added again is talked to again, each time. */
+START_TEST (removed_and_added_again)
+{
+    ctki_cluster_open_up (&cluster, 2, NULL);
+    const char *endpoint = ctalk_server_endpoint (cluster.server[2]);
+    for (int64_t i = 0; i < 5; i++) {
+        ctki_traffic_send (cluster.server[1], 2, i, "before");
+        ctki_traffic_expect (cluster.server[2], 1, i, "before");
+        CTKI_SUCCEEDS (ctalk_server_remove_peer (cluster.server[1], 2));
+        CTKI_SUCCEEDS (ctalk_server_add_peer (cluster.server[1], 2, endpoint));
+        ctki_traffic_send (cluster.server[1], 2, i, "after");
+        ctki_traffic_expect (cluster.server[2], 1, i, "after");
+        ctki_traffic_send (cluster.server[2], 1, i, "back");
+        ctki_traffic_expect (cluster.server[1], 2, i, "back");
+    }
+    ctki_cluster_close (&cluster);
+}
+END_TEST
+
+static bool churn (void *arg, ctki_trouble_t *trouble)
+{
+    ctalk_server_t *server = arg;
+    size_t count = ctki_test_count (50);
+    for (size_t i = 0; i < count; i++) {
+        ctalk_pid_t pid = (ctalk_pid_t) (100 + i % 5);
+        CTKI_EXPECT_EQUAL (trouble, ctalk_server_add_peer (server, pid, "127.0.0.1:9"), 0);
+        ctalk_envelope_t envelope = ctki_traffic_envelope (pid, 1, "x", 1);
+        CTKI_EXPECT_EQUAL (trouble, ctalk_send (server, &envelope, 0), 0);
+        CTKI_EXPECT_EQUAL (trouble, ctalk_server_remove_peer (server, pid), 0);
+    }
+    return true;
+}
+
+/* While peers come and go, those who stay lose nothing. */
+START_TEST (churn_under_load)
+{
+    ctki_thread_t threads[2];
+    ctki_cluster_open_up (&cluster, 2, NULL);
+    for (int i = 0; i < 2; i++)
+        ctki_thread_start (&threads[i], churn, cluster.server[i + 1]);
+    ctki_traffic_exchange (&cluster, ctki_test_count (3000));
+    for (int i = 0; i < 2; i++)
+        ctki_thread_join (&threads[i]);
+    ctalk_stats_t stats = ctki_cluster_stats (cluster.server[1], CTALK_BROADCAST);
+    ck_assert_uint_eq (stats.abandoned, ctki_test_count (50));
+    ctki_cluster_close (&cluster);
+}
+END_TEST
+
+Suite *ctki_suite_members (void)
+{
+    Suite *suite = suite_create ("members");
+    TCase *tcase = ctki_leaks_tcase ("members", 60);
+    tcase_add_test (tcase, add_errors);
+    tcase_add_test (tcase, remove_errors);
+    tcase_add_test (tcase, one_joins);
+    tcase_add_test (tcase, one_is_removed);
+    tcase_add_test (tcase, removed_peer_is_not_heard);
+    tcase_add_test (tcase, abandoned_is_counted);
+    tcase_add_test (tcase, waiting_send_ends);
+    tcase_add_test (tcase, idle_peer_is_removed);
+    tcase_add_test (tcase, removed_and_added_again);
+    tcase_add_test (tcase, churn_under_load);
+    suite_add_tcase (suite, tcase);
+    return suite;
+}
