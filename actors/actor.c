@@ -45,8 +45,9 @@ static int64_t round_of (ctki_actor_t *actor)
     obey (actor);
     int64_t now_us = ctki_now_us ();
     int64_t until_us = actor->ops->step (actor->self, now_us);
-    if (!actor->stop && until_us > now_us
-        && (!actor->ops->park (actor->self) || ctki_sock_events (actor->pipe) & CTKI_READABLE))
+    bool stay = actor->stop || (until_us > now_us
+                                && (!actor->ops->park (actor->self) || ctki_sock_events (actor->pipe) & CTKI_READABLE));
+    if (stay)
         until_us = 0;
     pthread_mutex_unlock (&actor->lock);
     int64_t after_us = actor->ops->after (actor->self, now_us);

@@ -27,8 +27,8 @@ fail ()
     failed=$((failed + 1))
     echo "FAIL $1"
     [ $# -lt 2 ] || echo "    $2"
-    for stream in out err; do
-        [ ! -s "$tmp/$stream" ] || sed "s/^/    $stream: /" "$tmp/$stream" | cut -c 1-200 | head -n 30
+    for stream in out err one.err two.err; do
+        [ -d "$tmp/$stream" ] || [ ! -s "$tmp/$stream" ] || sed "s/^/    $stream: /" "$tmp/$stream" | cut -c 1-200 | head -n 30
     done
 }
 
@@ -53,7 +53,7 @@ is_empty ()
 # The tool with a time limit; a signal to it reaches the tool once.
 run_tool ()
 {
-    timeout --foreground -k 5 "$limit" "$tool" "$@"
+    timeout --foreground -k 10 "$limit" "$tool" "$@"
 }
 
 # status NAME WANTED ARGUMENT...: runs the tool to its end; out and err are kept.
@@ -198,7 +198,13 @@ start ()
     shift
     rm -f "$tmp/$server.in" "$tmp/$server.out"
     mkfifo "$tmp/$server.in" "$tmp/$server.out"
-    run_tool run --config "$config" "$@" < "$tmp/$server.in" > "$tmp/$server.out" 2> "$tmp/$server.err" &
+    # In a shell of its own that becomes the tool: no copy of the test's own ends
+    # of the fifos stays open.
+    (
+        exec 3>&- 4>&- 5<&- 6<&- 7<&- 9>&-
+        exec timeout --foreground -k 10 "$limit" "$tool" run --config "$config" "$@" \
+            < "$tmp/$server.in" > "$tmp/$server.out" 2> "$tmp/$server.err"
+    ) &
     started=$!
 }
 
@@ -297,7 +303,7 @@ test_run_reader_gone ()
 # Many lines through small queues both ways at once: neither side stops.
 test_run_many ()
 {
-    sed 's/"MaxMessageBytes"/"QueueBytes": 4096, &/' "$config" > "$tmp/small.json"
+    sed 's/"MaxMessageBytes"/"QueueBytes": 65536, &/' "$config" > "$tmp/small.json"
     count=20000
     saved=$config
     config=$tmp/small.json
@@ -306,19 +312,20 @@ test_run_many ()
     start two --pid 2 --to 1
     two=$started
     config=$saved
-    # The inputs are kept open after the last line, until all has come.
-    exec 3> "$tmp/one.in" 4> "$tmp/two.in"
+    # Both ends are kept open until all has come: either would close the server.
+    exec 3> "$tmp/one.in" 4> "$tmp/two.in" 5< "$tmp/one.out" 6< "$tmp/two.out"
     seq 1 $count >&3 &
     seq 1 $count >&4 &
-    head -n $count < "$tmp/one.out" > "$tmp/one.lines" 3>&- 4>&- &
+    head -n $count <&5 > "$tmp/one.lines" 3>&- 4>&- &
     reader=$!
-    head -n $count < "$tmp/two.out" > "$tmp/two.lines" 3>&- 4>&-
+    head -n $count <&6 > "$tmp/two.lines" 3>&- 4>&-
     wait $reader
     exec 3>&- 4>&-
     wait $one
     is "many lines, one: status" $? 0
     wait $two
     is "many lines, two: status" $? 0
+    exec 5<&- 6<&-
     seq 1 $count | sed 's/.*/2 & &/' > "$tmp/wanted"
     if cmp -s "$tmp/wanted" "$tmp/one.lines"; then ok "many lines to one"; else fail "many lines to one"; fi
     seq 1 $count | sed 's/.*/1 & &/' > "$tmp/wanted"
@@ -383,7 +390,10 @@ start_demo ()
     seq 1 100 > "$tmp/numbers"
     rm -f "$tmp/demo.out"
     mkfifo "$tmp/demo.out"
-    run_tool demo --servers 3 --repeat 100000 "$@" "$tmp/numbers" > "$tmp/demo.out" 2> "$tmp/err" < /dev/null &
+    (
+        exec timeout --foreground -k 10 "$limit" "$tool" demo --servers 3 --repeat 100000 "$@" "$tmp/numbers" \
+            > "$tmp/demo.out" 2> "$tmp/err" < /dev/null
+    ) &
     started=$!
     exec 7< "$tmp/demo.out"
     IFS= read -r line <&7
@@ -393,7 +403,8 @@ start_demo ()
 
 children_of ()
 {
-    cat "/proc/$1/task/$1/children"
+    read -r found < "/proc/$1/task/$1/children"
+    echo "$found"
 }
 
 # The rest of what the demo printed, its status in $result.

@@ -392,12 +392,12 @@ static bool abuse (void *arg, ctki_trouble_t *trouble)
 /* While the port is abused all the time, a good exchange is complete. */
 START_TEST (exchange_under_abuse)
 {
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     atomic_bool stop = false;
-    ctki_thread_start (&thread, abuse, &stop);
+    ctki_test_thread_start (&thread, abuse, &stop);
     ctki_traffic_exchange (&cluster, ctki_test_count (2000));
     atomic_store (&stop, true);
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
 }
 END_TEST
 

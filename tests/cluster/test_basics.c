@@ -65,7 +65,7 @@ END_TEST
 START_TEST (sizes_in_one_go)
 {
     ctki_cluster_t cluster;
-    ctki_thread_t threads[2];
+    ctki_test_thread_t threads[2];
     ctki_trouble_t trouble = {""};
     ctki_journal_t *journal = ctki_journal_new (2, SIZES);
     ctki_cluster_open_up (&cluster, 2,
@@ -73,10 +73,10 @@ START_TEST (sizes_in_one_go)
                                         "WindowBytes", "131072"));
     ctki_stream_t stream = {cluster.server[1], 2, 0, SIZES, sizes, SIZES, journal};
     ctki_drain_t drain = {cluster.server[2], SIZES, journal, NULL};
-    ctki_thread_start (&threads[0], ctki_traffic_stream, &stream);
-    ctki_thread_start (&threads[1], ctki_traffic_drain, &drain);
-    ctki_thread_join (&threads[0]);
-    ctki_thread_join (&threads[1]);
+    ctki_test_thread_start (&threads[0], ctki_traffic_stream, &stream);
+    ctki_test_thread_start (&threads[1], ctki_traffic_drain, &drain);
+    ctki_test_thread_join (&threads[0]);
+    ctki_test_thread_join (&threads[1]);
     ck_assert_msg (ctki_journal_agrees (journal, &trouble), "%s", trouble.text);
     CTKI_SUCCEEDS (ctalk_server_flush (cluster.server[1], 2, ctki_test_long_ms ()));
     ck_assert_msg (ctki_journal_matches (journal, cluster.server[1], &trouble), "%s", trouble.text);

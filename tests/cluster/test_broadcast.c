@@ -103,17 +103,17 @@ static bool send_waiting (void *arg, ctki_trouble_t *trouble)
     return true;
 }
 
-static void start_waiting (ctki_thread_t *thread, task_t *task)
+static void start_waiting (ctki_test_thread_t *thread, task_t *task)
 {
-    ctki_thread_start (thread, send_waiting, task);
-    ctki_thread_await_blocked (thread);
+    ctki_test_thread_start (thread, send_waiting, task);
+    ctki_test_thread_await_blocked (thread);
 }
 
 /* While a broadcast waits for one peer, later sends to that peer wait behind it, also in a second broadcast; sends to
  * the other peers pass at once. */
 START_TEST (waiting_is_not_overtaken)
 {
-    ctki_thread_t threads[3];
+    ctki_test_thread_t threads[3];
     ctki_cluster_open_up (&cluster, 3, CTKI_OPTIONS (SMALL));
     int64_t count = fill (cluster.server[1], 2, ctki_test_ms (200));
     task_t tasks[3] = {
@@ -131,7 +131,7 @@ START_TEST (waiting_is_not_overtaken)
     ctki_traffic_expect (cluster.server[3], 1, count, "w");
     ctki_traffic_expect (cluster.server[3], 1, count + 2, "w");
     for (int i = 0; i < 3; i++)
-        ctki_thread_join (&threads[i]);
+        ctki_test_thread_join (&threads[i]);
     ctki_cluster_close (&cluster);
 }
 END_TEST
@@ -140,7 +140,7 @@ END_TEST
 START_TEST (waiting_senders_in_line)
 {
     enum { WAITING = 6 };
-    ctki_thread_t threads[WAITING];
+    ctki_test_thread_t threads[WAITING];
     task_t tasks[WAITING];
     ctki_cluster_open_up (&cluster, 2, CTKI_OPTIONS (SMALL));
     int64_t count = fill (cluster.server[1], 2, ctki_test_ms (200));
@@ -152,7 +152,7 @@ START_TEST (waiting_senders_in_line)
     for (int64_t i = 0; i < WAITING; i++)
         ctki_traffic_expect (cluster.server[2], 1, count + i, "w");
     for (int i = 0; i < WAITING; i++)
-        ctki_thread_join (&threads[i]);
+        ctki_test_thread_join (&threads[i]);
     ctki_cluster_close (&cluster);
 }
 END_TEST
@@ -160,7 +160,7 @@ END_TEST
 /* A broadcast that gives up gives way: the send behind it is served, and nothing of the broadcast arrives. */
 START_TEST (waiting_gives_up)
 {
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     ctki_cluster_open_up (&cluster, 3, CTKI_OPTIONS (SMALL));
     int64_t count = fill (cluster.server[1], 2, ctki_test_ms (200));
     ctalk_envelope_t envelope = ctki_traffic_envelope (CTALK_BROADCAST, -1, "no", 2);
@@ -170,7 +170,7 @@ START_TEST (waiting_gives_up)
     CTKI_FAILS (EAGAIN, ctalk_send (cluster.server[1], &envelope, 50));
     drain (cluster.server[2], count);
     ctki_traffic_expect (cluster.server[2], 1, count, "w");
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
     ctki_traffic_expect_nothing (cluster.server[3], 0);
     ctki_cluster_close (&cluster);
 }
@@ -179,14 +179,14 @@ END_TEST
 /* A waiting broadcast goes on to the others when the peer that it waits for is removed. */
 START_TEST (waits_for_a_removed_peer)
 {
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     ctki_cluster_open_absent (&cluster, 2, CTKI_OPTIONS (SMALL));
     int64_t count = fill (cluster.server[1], cluster.absent, 0);
     task_t task = {cluster.server[1], CTALK_BROADCAST, 7, 0};
     start_waiting (&thread, &task);
     CTKI_SUCCEEDS (ctalk_server_remove_peer (cluster.server[1], cluster.absent));
     ctki_traffic_expect (cluster.server[2], 1, 7, "w");
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
     ck_assert_uint_eq (ctki_cluster_stats (cluster.server[1], CTALK_BROADCAST).abandoned, (uint64_t) count);
     ck_assert_int_eq (ctki_cluster_close_abandoning (&cluster, ctki_test_long_ms ()), 0);
 }
@@ -195,14 +195,14 @@ END_TEST
 /* It goes on when that peer is found to be down: then it is skipped. */
 START_TEST (waits_for_a_peer_that_goes_down)
 {
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     ctki_cluster_open_absent (&cluster, 2, CTKI_OPTIONS (SMALL, CTKI_FAST_FAILURE));
     CTKI_SUCCEEDS (ctalk_server_wait_up (cluster.server[1], 1, ctki_test_long_ms ()));
     int64_t count = fill (cluster.server[1], cluster.absent, 0);
     task_t task = {cluster.server[1], CTALK_BROADCAST, 7, 0};
-    ctki_thread_start (&thread, send_waiting, &task);
+    ctki_test_thread_start (&thread, send_waiting, &task);
     ctki_traffic_expect (cluster.server[2], 1, 7, "w");
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
     ck_assert_int_eq (ctalk_server_peer_state (cluster.server[1], cluster.absent), CTALK_STATE_DOWN);
     ck_assert_uint_eq (ctki_cluster_stats (cluster.server[1], cluster.absent).skipped, 1);
     ck_assert_int_eq (ctki_cluster_close_abandoning (&cluster, 0), (int) count);
@@ -212,14 +212,14 @@ END_TEST
 /* It goes on when that peer leaves: a peer that left is down at once. */
 START_TEST (waits_for_a_peer_that_leaves)
 {
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     ctki_cluster_open_up (&cluster, 3, CTKI_OPTIONS (SMALL));
     (void) fill (cluster.server[1], 2, ctki_test_ms (200));
     task_t task = {cluster.server[1], CTALK_BROADCAST, 7, 0};
     start_waiting (&thread, &task);
     ctki_cluster_close_one (&cluster, 2, ctki_test_long_ms (), 0);
     ctki_traffic_expect (cluster.server[3], 1, 7, "w");
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
     ck_assert_uint_eq (ctki_cluster_stats (cluster.server[1], 2).skipped, 1);
     uint64_t queued = ctki_cluster_stats (cluster.server[1], 2).queued;
     ck_assert_uint_gt (queued, 0);
@@ -230,7 +230,7 @@ END_TEST
 /* Close ends it with ESHUTDOWN, and it was sent to nobody. */
 START_TEST (waiting_at_close)
 {
-    ctki_thread_t threads[2];
+    ctki_test_thread_t threads[2];
     ctki_cluster_open_absent (&cluster, 2, CTKI_OPTIONS (SMALL));
     int64_t count = fill (cluster.server[1], cluster.absent, 0);
     task_t tasks[2] = {{cluster.server[1], CTALK_BROADCAST, 7, ESHUTDOWN},
@@ -238,8 +238,8 @@ START_TEST (waiting_at_close)
     start_waiting (&threads[0], &tasks[0]);
     start_waiting (&threads[1], &tasks[1]);
     ctki_cluster_close_one (&cluster, 1, 50, (int) count);
-    ctki_thread_join (&threads[0]);
-    ctki_thread_join (&threads[1]);
+    ctki_test_thread_join (&threads[0]);
+    ctki_test_thread_join (&threads[1]);
     ctki_traffic_expect_nothing (cluster.server[2], 0);
     ctki_cluster_close (&cluster);
 }

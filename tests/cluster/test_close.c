@@ -269,20 +269,20 @@ START_TEST (waiting_calls_wake)
                                                                          send_ends, send_owned_ends, send_many_ends};
     enum { CALLS = sizeof calls / sizeof calls[0] };
     static const char data[1000];
-    ctki_thread_t threads[CALLS];
+    ctki_test_thread_t threads[CALLS];
     int abandoned = 0;
     ctki_cluster_open_absent (&cluster, 1, CTKI_OPTIONS ("QueueBytes", "65536"));
     ctalk_envelope_t envelope = ctki_traffic_envelope (cluster.absent, 1, data, sizeof data);
     while (ctalk_send (cluster.server[1], &envelope, 0) == 0)
         abandoned++;
     for (int i = 0; i < CALLS; i++) {
-        ctki_thread_start (&threads[i], calls[i], cluster.server[1]);
-        ctki_thread_await_blocked (&threads[i]);
+        ctki_test_thread_start (&threads[i], calls[i], cluster.server[1]);
+        ctki_test_thread_await_blocked (&threads[i]);
     }
     int64_t took_ms;
     ck_assert_int_eq (close_in_time (1, 100, &took_ms), abandoned);
     for (int i = 0; i < CALLS; i++)
-        ctki_thread_join (&threads[i]);
+        ctki_test_thread_join (&threads[i]);
     (void) ctki_cluster_close_abandoning (&cluster, 0);
 }
 END_TEST
@@ -314,16 +314,16 @@ START_TEST (calls_in_progress)
     enum { CALLERS = 4, BUSY_MS = 300 };
     size_t rounds = ctki_test_count (10);
     for (size_t round = 0; round < rounds; round++) {
-        ctki_thread_t threads[CALLERS];
+        ctki_test_thread_t threads[CALLERS];
         ctki_cluster_open_absent (&cluster, 2, CTKI_OPTIONS ("QueueBytes", "65536"));
         ctki_traffic_send (cluster.server[1], cluster.absent, 1, "keeps close busy");
         for (int i = 0; i < CALLERS; i++)
-            ctki_thread_start (&threads[i], call_until_shutdown, cluster.server[1]);
+            ctki_test_thread_start (&threads[i], call_until_shutdown, cluster.server[1]);
         while (ctki_cluster_stats (cluster.server[1], CTALK_BROADCAST).accepted < 2 + round * 5)
             (void) sched_yield ();
         ck_assert_int_ge (ctalk_server_close (&cluster.server[1], ctki_test_ms (BUSY_MS)), 1);
         for (int i = 0; i < CALLERS; i++)
-            ctki_thread_join (&threads[i]);
+            ctki_test_thread_join (&threads[i]);
         (void) ctki_cluster_close_abandoning (&cluster, ctki_test_ms (200));
     }
 }

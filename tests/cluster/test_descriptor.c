@@ -97,7 +97,7 @@ static size_t drain_some (ctalk_server_t *server, ctki_journal_t *journal, unsig
 static void partial_drains (int (*wait_readable) (int fd, int epoll_fd), const char *const *options)
 {
     ctki_cluster_t cluster;
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     ctki_trouble_t trouble = {""};
     size_t count = ctki_test_count (10000), got = 0, turns = 0;
     unsigned seed = 42;
@@ -107,13 +107,13 @@ static void partial_drains (int (*wait_readable) (int fd, int epoll_fd), const c
     struct epoll_event event = {.events = EPOLLIN};
     ck_assert_int_eq (epoll_ctl (epoll_fd, EPOLL_CTL_ADD, fd, &event), 0);
     ctki_stream_t stream = {cluster.server[1], 2, 0, count, NULL, 0, journal};
-    ctki_thread_start (&thread, send_with_pauses, &stream);
+    ctki_test_thread_start (&thread, send_with_pauses, &stream);
     for (; got < count; turns++) {
         ck_assert_msg (wait_readable (fd, epoll_fd) == 1, "not readable after %zu of %zu", got, count);
         got += drain_some (cluster.server[2], journal, &seed);
     }
     ck_assert (!readable (fd, 0));
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
     ck_assert_msg (ctki_journal_agrees (journal, &trouble), "%s", trouble.text);
     (void) close (epoll_fd);
     ctki_journal_destroy (&journal);
@@ -184,17 +184,17 @@ static bool hold_recv (void *arg, ctki_trouble_t *trouble)
 START_TEST (readable_on_close)
 {
     ctki_cluster_t cluster;
-    ctki_thread_t waiting, polling;
+    ctki_test_thread_t waiting, polling;
     ctki_cluster_open_absent (&cluster, 1, NULL);
     ck_assert_int_ge (ctalk_server_fd (cluster.server[1]), 0);
     ctki_traffic_send (cluster.server[1], cluster.absent, 1, "keeps close busy");
-    ctki_thread_start (&waiting, wait_readable_then_recv, cluster.server[1]);
-    ctki_thread_start (&polling, hold_recv, cluster.server[1]);
-    ctki_thread_await_blocked (&waiting);
-    ctki_thread_await_blocked (&polling);
+    ctki_test_thread_start (&waiting, wait_readable_then_recv, cluster.server[1]);
+    ctki_test_thread_start (&polling, hold_recv, cluster.server[1]);
+    ctki_test_thread_await_blocked (&waiting);
+    ctki_test_thread_await_blocked (&polling);
     ctki_cluster_close_one (&cluster, 1, ctki_test_ms (300), 1);
-    ctki_thread_join (&waiting);
-    ctki_thread_join (&polling);
+    ctki_test_thread_join (&waiting);
+    ctki_test_thread_join (&polling);
     (void) ctki_cluster_close_abandoning (&cluster, 0);
 }
 END_TEST

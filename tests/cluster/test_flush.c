@@ -88,14 +88,14 @@ static bool flush_until_failure (void *arg, ctki_trouble_t *trouble)
 START_TEST (removed_meanwhile)
 {
     ctki_cluster_t cluster;
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     ctki_cluster_open_absent (&cluster, 1, NULL);
     ctki_traffic_send (cluster.server[1], cluster.absent, 1, "x");
     task_t task = {cluster.server[1], cluster.absent, EHOSTUNREACH};
-    ctki_thread_start (&thread, flush_until_failure, &task);
-    ctki_thread_await_blocked (&thread);
+    ctki_test_thread_start (&thread, flush_until_failure, &task);
+    ctki_test_thread_await_blocked (&thread);
     CTKI_SUCCEEDS (ctalk_server_remove_peer (cluster.server[1], cluster.absent));
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
     ctki_cluster_close (&cluster);
 }
 END_TEST
@@ -106,14 +106,14 @@ START_TEST (closed_meanwhile)
     static const ctalk_pid_t peers[] = {2, CTALK_BROADCAST};
     for (size_t i = 0; i < 2; i++) {
         ctki_cluster_t cluster;
-        ctki_thread_t thread;
+        ctki_test_thread_t thread;
         ctki_cluster_open_absent (&cluster, 1, NULL);
         ctki_traffic_send (cluster.server[1], cluster.absent, 1, "x");
         task_t task = {cluster.server[1], peers[i], ESHUTDOWN};
-        ctki_thread_start (&thread, flush_until_failure, &task);
-        ctki_thread_await_blocked (&thread);
+        ctki_test_thread_start (&thread, flush_until_failure, &task);
+        ctki_test_thread_await_blocked (&thread);
         ck_assert_int_eq (ctki_cluster_close_abandoning (&cluster, 50), 1);
-        ctki_thread_join (&thread);
+        ctki_test_thread_join (&thread);
     }
 }
 END_TEST
@@ -149,17 +149,17 @@ static bool keep_receiving (void *arg, ctki_trouble_t *trouble)
 START_TEST (while_another_sends)
 {
     ctki_cluster_t cluster;
-    ctki_thread_t sender, receiver;
+    ctki_test_thread_t sender, receiver;
     ctki_cluster_open_up (&cluster, 2, NULL);
     task_t out = {cluster.server[1], 2, 0}, in = {cluster.server[2], 1, 0};
-    ctki_thread_start (&receiver, keep_receiving, &in);
-    ctki_thread_start (&sender, keep_sending, &out);
+    ctki_test_thread_start (&receiver, keep_receiving, &in);
+    ctki_test_thread_start (&sender, keep_sending, &out);
     size_t flushes = 0;
     for (; flushes < 20 && !atomic_load (&sender.done); flushes++)
         CTKI_SUCCEEDS (ctalk_server_flush (cluster.server[1], 2, ctki_test_long_ms ()));
     ck_assert_msg (flushes == 20, "%zu flushes while another thread sent", flushes);
-    ctki_thread_join (&sender);
-    ctki_thread_join (&receiver);
+    ctki_test_thread_join (&sender);
+    ctki_test_thread_join (&receiver);
     ctki_cluster_close (&cluster);
 }
 END_TEST

@@ -63,21 +63,21 @@ START_TEST (fork_under_load)
 {
     static const size_t sizes[] = {100, 5000};
     ctki_process_t process;
-    ctki_thread_t threads[2];
+    ctki_test_thread_t threads[2];
     ctki_trouble_t trouble = {""};
     size_t count = ctki_test_count (20000);
     ctki_journal_t *journal = ctki_journal_new (2, count);
     ctki_cluster_open_up (&cluster, 2, NULL);
     ctki_stream_t stream = {cluster.server[1], 2, 0, count, sizes, 2, journal};
     ctki_drain_t drain = {cluster.server[2], count, journal, NULL};
-    ctki_thread_start (&threads[0], ctki_traffic_stream, &stream);
-    ctki_thread_start (&threads[1], ctki_traffic_drain, &drain);
+    ctki_test_thread_start (&threads[0], ctki_traffic_stream, &stream);
+    ctki_test_thread_start (&threads[1], ctki_traffic_drain, &drain);
     for (int i = 0; i < 5; i++) {
         ctki_process_start (&process, close_in_child, &cluster);
         ctki_process_join (&process, ctki_test_long_ms ());
     }
-    ctki_thread_join (&threads[0]);
-    ctki_thread_join (&threads[1]);
+    ctki_test_thread_join (&threads[0]);
+    ctki_test_thread_join (&threads[1]);
     ck_assert_msg (ctki_journal_agrees (journal, &trouble), "%s", trouble.text);
     ctki_journal_destroy (&journal);
     ctki_cluster_close (&cluster);

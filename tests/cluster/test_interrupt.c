@@ -104,13 +104,13 @@ enum { CALLS = sizeof calls / sizeof calls[0] };
 
 static void interrupt (int index, int flags)
 {
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     install (flags);
     ctalk_stats_t before = ctki_cluster_stats (cluster.server[1], CTALK_BROADCAST);
-    ctki_thread_start (&thread, calls[index], cluster.server[1]);
-    ctki_thread_await_blocked (&thread);
-    ctki_thread_pester (&thread, SIGUSR1);
-    ctki_thread_join (&thread);
+    ctki_test_thread_start (&thread, calls[index], cluster.server[1]);
+    ctki_test_thread_await_blocked (&thread);
+    ctki_test_thread_pester (&thread, SIGUSR1);
+    ctki_test_thread_join (&thread);
     ck_assert_int_ge (atomic_load (&handled), 1);
     ctalk_stats_t after = ctki_cluster_stats (cluster.server[1], CTALK_BROADCAST);
     ck_assert_uint_eq (after.accepted, before.accepted);
@@ -149,22 +149,22 @@ static bool recv_with_blocked_signal (void *arg, ctki_trouble_t *trouble)
  */
 START_TEST (blocked_signal)
 {
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     sigset_t set, old, pending;
     install (0);
     (void) sigemptyset (&set);
     (void) sigaddset (&set, SIGUSR1);
     ck_assert_int_eq (pthread_sigmask (SIG_BLOCK, &set, &old), 0);
-    ctki_thread_start (&thread, recv_with_blocked_signal, cluster.server[1]);
-    ctki_thread_await_blocked (&thread);
+    ctki_test_thread_start (&thread, recv_with_blocked_signal, cluster.server[1]);
+    ctki_test_thread_await_blocked (&thread);
     ck_assert_int_eq (kill (getpid (), SIGUSR1), 0);
     ck_assert_int_eq (pthread_kill (thread.thread, SIGUSR1), 0);
-    ctki_thread_await_blocked (&thread);
+    ctki_test_thread_await_blocked (&thread);
     ck_assert_int_eq (atomic_load (&handled), 0);
     ck_assert_int_eq (sigpending (&pending), 0);
     ck_assert_int_eq (sigismember (&pending, SIGUSR1), 1);
     ctki_traffic_send (cluster.server[2], 1, 1, "x");
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
     ck_assert_int_eq (pthread_sigmask (SIG_SETMASK, &old, NULL), 0);
     ck_assert_int_eq (atomic_load (&handled), 1);
 }

@@ -79,18 +79,18 @@ static bool send_one (void *arg, ctki_trouble_t *trouble)
 START_TEST (own_pid_waits_for_room)
 {
     ctki_cluster_t cluster;
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     ctki_cluster_open (&cluster, 1, CTKI_OPTIONS ("QueueBytes", ctki_test_number_text (QUEUE_BYTES)));
     int64_t count = fill (cluster.server[1]);
-    ctki_thread_start (&thread, send_one, cluster.server[1]);
-    ctki_thread_await_blocked (&thread);
+    ctki_test_thread_start (&thread, send_one, cluster.server[1]);
+    ctki_test_thread_await_blocked (&thread);
     for (int64_t i = 0; i <= count; i++) {
         ctalk_envelope_t got;
         ctki_traffic_take (cluster.server[1], &got);
         ck_assert_int_eq (got.msg_id, i == count ? 777 : i);
         ctalk_envelope_close (&got);
     }
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
     ctki_cluster_close (&cluster);
 }
 END_TEST

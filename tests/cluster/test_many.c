@@ -137,11 +137,11 @@ static bool send_batches (void *arg, ctki_trouble_t *trouble)
 START_TEST (batches_through_a_small_queue)
 {
     ctki_cluster_t cluster;
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     size_t count = ctki_test_count (20000), next = 0;
     ctki_cluster_open_up (&cluster, 2, CTKI_OPTIONS ("QueueBytes", "65536", "WindowBytes", "131072"));
     task_t task = {cluster.server[1], count};
-    ctki_thread_start (&thread, send_batches, &task);
+    ctki_test_thread_start (&thread, send_batches, &task);
     while (next < count) {
         ctalk_envelope_t got[BATCH];
         int n = ctalk_recv_many (cluster.server[2], got, BATCH, ctki_test_long_ms ());
@@ -152,7 +152,7 @@ START_TEST (batches_through_a_small_queue)
             ctalk_envelope_close (&got[i]);
         }
     }
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
     ctki_cluster_close (&cluster);
     ctki_test_figure ("batches_through_a_small", "%zu envelopes", count);
 }

@@ -145,16 +145,16 @@ static bool send_to_full (void *arg, ctki_trouble_t *trouble)
 START_TEST (waiting_send_ends)
 {
     static const char data[1000];
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     ctki_cluster_open_absent (&cluster, 1, CTKI_OPTIONS ("QueueBytes", "65536"));
     ctalk_envelope_t envelope = ctki_traffic_envelope (cluster.absent, 1, data, sizeof data);
     while (ctalk_send (cluster.server[1], &envelope, 0) == 0) {
     }
     task_t task = {cluster.server[1], EHOSTUNREACH};
-    ctki_thread_start (&thread, send_to_full, &task);
-    ctki_thread_await_blocked (&thread);
+    ctki_test_thread_start (&thread, send_to_full, &task);
+    ctki_test_thread_await_blocked (&thread);
     CTKI_SUCCEEDS (ctalk_server_remove_peer (cluster.server[1], cluster.absent));
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
     ctki_cluster_close (&cluster);
 }
 END_TEST
@@ -210,13 +210,13 @@ static bool churn (void *arg, ctki_trouble_t *trouble)
 /* While peers come and go, those who stay lose nothing. */
 START_TEST (churn_under_load)
 {
-    ctki_thread_t threads[2];
+    ctki_test_thread_t threads[2];
     ctki_cluster_open_up (&cluster, 2, NULL);
     for (int i = 0; i < 2; i++)
-        ctki_thread_start (&threads[i], churn, cluster.server[i + 1]);
+        ctki_test_thread_start (&threads[i], churn, cluster.server[i + 1]);
     ctki_traffic_exchange (&cluster, ctki_test_count (3000));
     for (int i = 0; i < 2; i++)
-        ctki_thread_join (&threads[i]);
+        ctki_test_thread_join (&threads[i]);
     ctalk_stats_t stats = ctki_cluster_stats (cluster.server[1], CTALK_BROADCAST);
     ck_assert_uint_eq (stats.abandoned, ctki_test_count (50));
     ctki_cluster_close (&cluster);

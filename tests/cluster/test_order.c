@@ -67,15 +67,15 @@ static bool take_mixed (void *arg, ctki_trouble_t *trouble)
 static void mixed_order (const char *const *options, int64_t count)
 {
     ctki_cluster_t cluster;
-    ctki_thread_t threads[SERVERS];
+    ctki_test_thread_t threads[SERVERS];
     mixed_t mixed[SERVERS];
     ctki_cluster_open_up (&cluster, SERVERS, options);
     for (int i = 0; i < SERVERS; i++) {
         mixed[i] = (mixed_t){cluster.server[i + 1], count};
-        ctki_thread_start (&threads[i], i ? take_mixed : send_mixed, &mixed[i]);
+        ctki_test_thread_start (&threads[i], i ? take_mixed : send_mixed, &mixed[i]);
     }
     for (int i = 0; i < SERVERS; i++)
-        ctki_thread_join (&threads[i]);
+        ctki_test_thread_join (&threads[i]);
     ctki_traffic_expect_nothing (cluster.server[2], 0);
     ctki_traffic_expect_nothing (cluster.server[3], 0);
     ctki_cluster_close (&cluster);

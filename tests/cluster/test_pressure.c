@@ -107,7 +107,7 @@ START_TEST (larger_than_the_window)
 {
     static const size_t sizes[] = {4 * MIB, 100, 4 * MIB - 1};
     ctki_cluster_t cluster;
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     ctki_trouble_t trouble = {""};
     ctki_journal_t *journal = ctki_journal_new (2, 20);
     ctki_cluster_open_up (&cluster, 2,
@@ -115,9 +115,9 @@ START_TEST (larger_than_the_window)
                                         "MaxMessageBytes", ctki_test_number_text (4 * MIB)));
     ctki_stream_t stream = {cluster.server[1], 2, 0, 20, sizes, 3, journal};
     ctki_drain_t drain = {cluster.server[2], 20, journal, NULL};
-    ctki_thread_start (&thread, ctki_traffic_stream, &stream);
+    ctki_test_thread_start (&thread, ctki_traffic_stream, &stream);
     ck_assert_msg (ctki_traffic_drain (&drain, &trouble), "%s", trouble.text);
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
     ck_assert_msg (ctki_journal_agrees (journal, &trouble), "%s", trouble.text);
     ctki_journal_destroy (&journal);
     ctki_cluster_close (&cluster);

@@ -180,20 +180,20 @@ static bool wait_up_long (void *arg, ctki_trouble_t *trouble)
 START_TEST (wait_up_is_woken)
 {
     static ctki_ports_t ports;
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     ctki_ports_take (&ports, 2);
     ctalk_config_t *config = ctki_cluster_config (2, ports.port, NULL);
     ctalk_server_t *one = ctki_cluster_start (1, config);
-    ctki_thread_start (&thread, wait_up_long, one);
-    ctki_thread_await_blocked (&thread);
+    ctki_test_thread_start (&thread, wait_up_long, one);
+    ctki_test_thread_await_blocked (&thread);
     ctalk_server_t *two = ctki_cluster_start (2, config);
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
     ck_assert_int_eq (ctalk_server_close (&two, ctki_test_long_ms ()), 0);
     ctki_cluster_await_state (one, 2, CTALK_STATE_LEFT);
-    ctki_thread_start (&thread, wait_up_until_closed, one);
-    ctki_thread_await_blocked (&thread);
+    ctki_test_thread_start (&thread, wait_up_until_closed, one);
+    ctki_test_thread_await_blocked (&thread);
     ck_assert_int_eq (ctalk_server_close (&one, 0), 0);
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
     ctalk_config_destroy (&config);
     ctki_ports_release (&ports);
 }

@@ -42,13 +42,13 @@ START_TEST (leak_check_finds_a_thread)
     int ends[2];
     ck_assert_int_eq (pipe2 (ends, O_CLOEXEC), 0);
     ctki_leaks_t before;
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     char text[400];
     ctki_leaks_look (&before);
-    ctki_thread_start (&thread, wait_for_byte, &ends[0]);
+    ctki_test_thread_start (&thread, wait_for_byte, &ends[0]);
     ck_assert (!ctki_leaks_gone (&before, LOOK_MS, text, sizeof text));
     ck_assert_int_eq (write (ends[1], "x", 1), 1);
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
     ck_assert_msg (ctki_leaks_gone (&before, ctki_test_long_ms (), text, sizeof text), "%s", text);
     (void) close (ends[0]);
     (void) close (ends[1]);
@@ -59,14 +59,14 @@ END_TEST
 START_TEST (threads_are_counted_by_name)
 {
     int ends[2];
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     ck_assert_int_eq (pipe2 (ends, O_CLOEXEC), 0);
-    ctki_thread_start (&thread, wait_for_byte, &ends[0]);
+    ctki_test_thread_start (&thread, wait_for_byte, &ends[0]);
     ck_assert_int_eq (pthread_setname_np (thread.thread, "ct-example-1"), 0);
     ck_assert_uint_eq (ctki_leaks_threads_named ("ct-example-"), 1);
     ck_assert_uint_eq (ctki_leaks_threads_named ("ct-another-"), 0);
     ck_assert_int_eq (write (ends[1], "x", 1), 1);
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
     (void) close (ends[0]);
     (void) close (ends[1]);
 }
@@ -252,9 +252,9 @@ static bool fail_in_thread (void *arg, ctki_trouble_t *trouble)
 /* A thread's trouble fails the test (this test is to fail). */
 START_TEST (thread_that_fails)
 {
-    ctki_thread_t thread;
-    ctki_thread_start (&thread, fail_in_thread, NULL);
-    ctki_thread_join (&thread);
+    ctki_test_thread_t thread;
+    ctki_test_thread_start (&thread, fail_in_thread, NULL);
+    ctki_test_thread_join (&thread);
 }
 END_TEST
 
@@ -274,7 +274,7 @@ static int fails (const TTest *test, char *text, size_t size)
     suite_add_tcase (suite, tcase);
     SRunner *runner = srunner_create (suite);
     srunner_set_fork_status (runner, CK_FORK);
-    srunner_run_all (runner, CK_SILENT);
+    srunner_run (runner, "inner", "inner", CK_SILENT);
     int failed = srunner_ntests_failed (runner);
     TestResult **results = srunner_failures (runner);
     (void) snprintf (text, size, "%s", failed ? tr_msg (results[0]) : "");

@@ -35,13 +35,13 @@ static bool send_lane (void *arg, ctki_trouble_t *trouble)
 START_TEST (several_senders)
 {
     ctki_cluster_t cluster;
-    ctki_thread_t threads[SENDERS];
+    ctki_test_thread_t threads[SENDERS];
     sender_t senders[SENDERS];
     int64_t next[SENDERS] = {0}, count = (int64_t) ctki_test_count (5000);
     ctki_cluster_open_up (&cluster, 2, NULL);
     for (int i = 0; i < SENDERS; i++) {
         senders[i] = (sender_t){cluster.server[1], i, count, 2};
-        ctki_thread_start (&threads[i], send_lane, &senders[i]);
+        ctki_test_thread_start (&threads[i], send_lane, &senders[i]);
     }
     for (int64_t i = 0; i < SENDERS * count; i++) {
         ctalk_envelope_t got;
@@ -53,7 +53,7 @@ START_TEST (several_senders)
         ctalk_envelope_close (&got);
     }
     for (int i = 0; i < SENDERS; i++)
-        ctki_thread_join (&threads[i]);
+        ctki_test_thread_join (&threads[i]);
     ck_assert_uint_eq (ctki_cluster_stats (cluster.server[1], 2).accepted, (uint64_t) (SENDERS * count));
     ctki_cluster_close (&cluster);
     ctki_test_figure ("several_senders", "%d threads, %lld each", SENDERS, (long long) count);
@@ -113,7 +113,7 @@ static bool receive_pool (void *arg, ctki_trouble_t *trouble)
 static void many_receivers (const char *const *options, int64_t count)
 {
     ctki_cluster_t cluster;
-    ctki_thread_t receivers[RECEIVERS], threads[SENDERS];
+    ctki_test_thread_t receivers[RECEIVERS], threads[SENDERS];
     sender_t senders[SENDERS];
     pool_t pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .want = SENDERS * count, .per_peer = count};
     ctki_cluster_open_up (&cluster, SENDERS + 1, options);
@@ -121,15 +121,15 @@ static void many_receivers (const char *const *options, int64_t count)
     pool.seen = calloc ((size_t) (count * (SENDERS + 1)), 1);
     ck_assert_ptr_nonnull (pool.seen);
     for (int i = 0; i < RECEIVERS; i++)
-        ctki_thread_start (&receivers[i], receive_pool, &pool);
+        ctki_test_thread_start (&receivers[i], receive_pool, &pool);
     for (int i = 0; i < SENDERS; i++) {
         senders[i] = (sender_t){cluster.server[i + 2], 0, count, 1};
-        ctki_thread_start (&threads[i], send_lane, &senders[i]);
+        ctki_test_thread_start (&threads[i], send_lane, &senders[i]);
     }
     for (int i = 0; i < SENDERS; i++)
-        ctki_thread_join (&threads[i]);
+        ctki_test_thread_join (&threads[i]);
     for (int i = 0; i < RECEIVERS; i++)
-        ctki_thread_join (&receivers[i]);
+        ctki_test_thread_join (&receivers[i]);
     ck_assert_int_eq (pool.got, pool.want);
     ck_assert_int_eq (pool.twice, 0);
     ctki_test_figure ("several_receivers", "%lld %lld %lld %lld envelopes by thread", (long long) pool.by_thread[0],
@@ -185,17 +185,17 @@ static bool receive_by_ticket (void *arg, ctki_trouble_t *trouble)
 START_TEST (order_across_receivers)
 {
     ctki_cluster_t cluster;
-    ctki_thread_t receivers[RECEIVERS], thread;
+    ctki_test_thread_t receivers[RECEIVERS], thread;
     int64_t count = (int64_t) ctki_test_count (20000);
     ctki_cluster_open_up (&cluster, 2, NULL);
     ticket_t ticket = {cluster.server[2], PTHREAD_MUTEX_INITIALIZER, 0, count};
     for (int i = 0; i < RECEIVERS; i++)
-        ctki_thread_start (&receivers[i], receive_by_ticket, &ticket);
+        ctki_test_thread_start (&receivers[i], receive_by_ticket, &ticket);
     sender_t sender = {cluster.server[1], 0, count, 2};
-    ctki_thread_start (&thread, send_lane, &sender);
-    ctki_thread_join (&thread);
+    ctki_test_thread_start (&thread, send_lane, &sender);
+    ctki_test_thread_join (&thread);
     for (int i = 0; i < RECEIVERS; i++)
-        ctki_thread_join (&receivers[i]);
+        ctki_test_thread_join (&receivers[i]);
     ctki_cluster_close (&cluster);
 }
 END_TEST
@@ -234,14 +234,14 @@ START_TEST (ping_pong)
     int64_t count = (int64_t) ctki_test_count (5000);
     for (size_t m = 0; m < 3; m++) {
         ctki_cluster_t cluster;
-        ctki_thread_t threads[2];
+        ctki_test_thread_t threads[2];
         ctki_cluster_open_up (&cluster, 2, CTKI_OPTIONS (modes[m][0], modes[m][1]));
         int64_t start_ms = ctki_test_now_ms ();
         sender_t caller = {cluster.server[1], 0, count, 2}, echo = {cluster.server[2], 0, count, 1};
-        ctki_thread_start (&threads[0], call_some, &caller);
-        ctki_thread_start (&threads[1], echo_some, &echo);
-        ctki_thread_join (&threads[0]);
-        ctki_thread_join (&threads[1]);
+        ctki_test_thread_start (&threads[0], call_some, &caller);
+        ctki_test_thread_start (&threads[1], echo_some, &echo);
+        ctki_test_thread_join (&threads[0]);
+        ctki_test_thread_join (&threads[1]);
         int64_t took_ms = ctki_test_now_ms () - start_ms;
         ctki_cluster_close (&cluster);
         ctki_test_figure ("ping_pong", "%s %s: %lld round trips, %lld us each", modes[m][0], modes[m][1],

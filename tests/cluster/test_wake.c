@@ -55,10 +55,10 @@ static bool some_returned (void *arg)
 START_TEST (one_of_several)
 {
     enum { WAITING = 3 };
-    ctki_thread_t threads[WAITING];
+    ctki_test_thread_t threads[WAITING];
     for (int i = 0; i < WAITING; i++) {
-        ctki_thread_start (&threads[i], recv_until_woken, cluster.server[1]);
-        ctki_thread_await_blocked (&threads[i]);
+        ctki_test_thread_start (&threads[i], recv_until_woken, cluster.server[1]);
+        ctki_test_thread_await_blocked (&threads[i]);
     }
     for (int i = 1; i <= WAITING; i++) {
         CTKI_SUCCEEDS (ctalk_server_wake (cluster.server[1]));
@@ -67,7 +67,7 @@ START_TEST (one_of_several)
         ck_assert_msg (!ctki_test_until (some_returned, &more, 20), "one wake ended two receives");
     }
     for (int i = 0; i < WAITING; i++)
-        ctki_thread_join (&threads[i]);
+        ctki_test_thread_join (&threads[i]);
 }
 END_TEST
 
@@ -108,17 +108,17 @@ static void install (struct sigaction *old)
 /* A signal handler may call it, on the thread that waits and on another one. */
 START_TEST (from_a_handler)
 {
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     struct sigaction old;
     install (&old);
-    ctki_thread_start (&thread, recv_until_woken, cluster.server[1]);
-    ctki_thread_await_blocked (&thread);
+    ctki_test_thread_start (&thread, recv_until_woken, cluster.server[1]);
+    ctki_test_thread_await_blocked (&thread);
     ck_assert_int_eq (raise (SIGUSR2), 0);
-    ctki_thread_join (&thread);
-    ctki_thread_start (&thread, recv_until_woken, cluster.server[1]);
-    ctki_thread_await_blocked (&thread);
-    ctki_thread_pester (&thread, SIGUSR2);
-    ctki_thread_join (&thread);
+    ctki_test_thread_join (&thread);
+    ctki_test_thread_start (&thread, recv_until_woken, cluster.server[1]);
+    ctki_test_thread_await_blocked (&thread);
+    ctki_test_thread_pester (&thread, SIGUSR2);
+    ctki_test_thread_join (&thread);
     ck_assert_int_eq (atomic_load (&woke_badly), 0);
     ck_assert_int_eq (sigaction (SIGUSR2, &old, NULL), 0);
     ctalk_envelope_t envelope;
@@ -129,12 +129,12 @@ END_TEST
 /* A handler that calls it again and again in the middle of other calls on the same thread stops nothing. */
 START_TEST (handler_in_other_calls)
 {
-    ctki_thread_t thread;
+    ctki_test_thread_t thread;
     struct sigaction old;
     install (&old);
-    ctki_thread_start (&thread, busy_calls, cluster.server[1]);
-    ctki_thread_pester (&thread, SIGUSR2);
-    ctki_thread_join (&thread);
+    ctki_test_thread_start (&thread, busy_calls, cluster.server[1]);
+    ctki_test_thread_pester (&thread, SIGUSR2);
+    ctki_test_thread_join (&thread);
     ck_assert_int_eq (atomic_load (&woke_badly), 0);
     ck_assert_int_eq (sigaction (SIGUSR2, &old, NULL), 0);
     ctalk_envelope_t envelope;

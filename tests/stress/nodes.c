@@ -30,17 +30,17 @@ typedef struct {
 static bool traffic (const node_t *node, ctalk_server_t *server, ctki_journal_t *journal, ctki_trouble_t *trouble)
 {
     const ctki_nodes_t *nodes = node->nodes;
-    ctki_thread_t sender;
+    ctki_test_thread_t sender;
     ctalk_pid_t dst = nodes->dst[node->pid];
     ctki_stream_t stream = {server, dst, 0, nodes->count, nodes->sizes, nodes->sizes_count, journal};
     size_t expect = nodes->expect[node->pid];
     ctki_drain_t drain = {server, expect, journal,
                           expect && node->pid == (ctalk_pid_t) nodes->servers ? nodes->name : NULL};
     if (dst)
-        ctki_thread_start (&sender, ctki_traffic_stream, &stream);
+        ctki_test_thread_start (&sender, ctki_traffic_stream, &stream);
     bool ok = ctki_traffic_drain (&drain, trouble);
     if (dst)
-        ok = ctki_thread_end (&sender, trouble) && ok;
+        ok = ctki_test_thread_end (&sender, trouble) && ok;
     CTKI_EXPECT_EQUAL (trouble, ctalk_server_flush (server, CTALK_BROADCAST, PATIENCE * ctki_test_long_ms ()), 0);
     return ok;
 }
@@ -161,7 +161,7 @@ void ctki_nodes_run_threads (const ctki_nodes_t *nodes)
 {
     static ctki_ports_t ports;
     ctalk_config_t *config;
-    ctki_thread_t threads[CTKI_NODES_MAX + 1];
+    ctki_test_thread_t threads[CTKI_NODES_MAX + 1];
     node_t *node = calloc (CTKI_NODES_MAX + 1, sizeof *node);
     uint64_t bound = 0;
     ck_assert_ptr_nonnull (node);
@@ -170,11 +170,11 @@ void ctki_nodes_run_threads (const ctki_nodes_t *nodes)
     uint64_t before = ctki_memory_now ();
     int64_t start_ms = ctki_test_now_ms ();
     for (size_t i = 1; i <= nodes->servers; i++) {
-        ctki_thread_start (&threads[i], live, &node[i]);
+        ctki_test_thread_start (&threads[i], live, &node[i]);
         bound += nodes->memory[i];
     }
     for (size_t i = 1; i <= nodes->servers; i++)
-        ctki_thread_join_within (&threads[i], PATIENCE * ctki_test_long_ms ());
+        ctki_test_thread_join_within (&threads[i], PATIENCE * ctki_test_long_ms ());
     compare (nodes, node);
     say (nodes, node, "threads", start_ms);
     check_memory (nodes->name, "one process", ctki_memory_peak () - before, bound);

@@ -89,12 +89,12 @@ START_TEST (cycles_with_an_absent_peer)
     size_t cycles = ctki_test_count (CYCLES);
     int64_t worst_ms = 0, total = 0;
     for (size_t cycle = 0; cycle < cycles; cycle++) {
-        ctki_thread_t threads[3];
+        ctki_test_thread_t threads[3];
         load_t loads[3] = {{0}};
         ctki_cluster_open_absent (&cluster, 2, CTKI_OPTIONS ("QueueBytes", "1048576"));
         for (ctalk_pid_t pid = 1; pid <= 2; pid++) {
             loads[pid].server = cluster.server[pid];
-            ctki_thread_start (&threads[pid], load, &loads[pid]);
+            ctki_test_thread_start (&threads[pid], load, &loads[pid]);
         }
         while (ctki_cluster_stats (cluster.server[1], CTALK_BROADCAST).accepted < 1 + cycle * 10
                || ctki_cluster_stats (cluster.server[2], CTALK_BROADCAST).accepted < 1)
@@ -102,7 +102,7 @@ START_TEST (cycles_with_an_absent_peer)
         for (ctalk_pid_t pid = 1; pid <= 2; pid++) {
             int abandoned, timeout_ms = ctki_test_ms (BUSY_MS) + (int) (cycle % 7) * 5;
             int64_t late_ms = close_loaded (pid, timeout_ms, &abandoned);
-            ctki_thread_join (&threads[pid]);
+            ctki_test_thread_join (&threads[pid]);
             ck_assert_int_ge (abandoned, loads[pid].absent);
             ck_assert_int_le (abandoned, loads[pid].absent + loads[pid].other);
             ck_assert_msg (late_ms <= ctki_test_ms (GRACE_MS), "cycle %zu: %lld ms late", cycle, (long long) late_ms);

@@ -191,15 +191,15 @@ static bool close_one (void *arg, ctki_trouble_t *trouble)
 int ctki_cluster_close_all (ctalk_server_t **servers, size_t count, int timeout_ms, ctki_trouble_t *trouble)
 {
     closing_t *closing = calloc (count, sizeof *closing);
-    ctki_thread_t *threads = calloc (count, sizeof *threads);
+    ctki_test_thread_t *threads = calloc (count, sizeof *threads);
     int sum = 0;
     ck_assert (closing && threads);
     for (size_t i = 0; i < count; i++) {
         closing[i] = (closing_t){servers[i], timeout_ms, 0};
-        ctki_thread_start (&threads[i], close_one, &closing[i]);
+        ctki_test_thread_start (&threads[i], close_one, &closing[i]);
     }
     for (size_t i = 0; i < count; i++) {
-        ctki_thread_join (&threads[i]);
+        ctki_test_thread_join (&threads[i]);
         sum += closing[i].abandoned;
         servers[i] = NULL;
         if (closing[i].abandoned)

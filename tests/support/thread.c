@@ -18,7 +18,7 @@ enum { STACK_BYTES = 256 * 1024, BLOCKED_LOOKS = 10 };
 
 static void *body (void *arg)
 {
-    ctki_thread_t *thread = arg;
+    ctki_test_thread_t *thread = arg;
     atomic_store (&thread->tid, (int) gettid ());
     if (!thread->run (thread->arg, &thread->trouble))
         (void) ctki_trouble_note (&thread->trouble, __FILE__, __LINE__, "the thread gave up");
@@ -26,7 +26,7 @@ static void *body (void *arg)
     return NULL;
 }
 
-void ctki_thread_start (ctki_thread_t *thread, bool (*run) (void *arg, ctki_trouble_t *trouble), void *arg)
+void ctki_test_thread_start (ctki_test_thread_t *thread, bool (*run) (void *arg, ctki_trouble_t *trouble), void *arg)
 {
     memset (thread, 0, sizeof *thread);
     thread->run = run;
@@ -38,7 +38,7 @@ void ctki_thread_start (ctki_thread_t *thread, bool (*run) (void *arg, ctki_trou
     ck_assert_int_eq (pthread_attr_destroy (&attributes), 0);
 }
 
-void ctki_thread_join_within (ctki_thread_t *thread, int ms)
+void ctki_test_thread_join_within (ctki_test_thread_t *thread, int ms)
 {
     struct timespec end;
     ck_assert_int_eq (clock_gettime (CLOCK_REALTIME, &end), 0);
@@ -53,12 +53,12 @@ void ctki_thread_join_within (ctki_thread_t *thread, int ms)
     ck_assert_msg (!thread->trouble.text[0], "%s", thread->trouble.text);
 }
 
-void ctki_thread_join (ctki_thread_t *thread)
+void ctki_test_thread_join (ctki_test_thread_t *thread)
 {
-    ctki_thread_join_within (thread, 6 * ctki_test_long_ms ());
+    ctki_test_thread_join_within (thread, 6 * ctki_test_long_ms ());
 }
 
-bool ctki_thread_end (ctki_thread_t *thread, ctki_trouble_t *trouble)
+bool ctki_test_thread_end (ctki_test_thread_t *thread, ctki_trouble_t *trouble)
 {
     CTKI_EXPECT_EQUAL (trouble, pthread_join (thread->thread, NULL), 0);
     if (thread->trouble.text[0])
@@ -67,7 +67,7 @@ bool ctki_thread_end (ctki_thread_t *thread, ctki_trouble_t *trouble)
 }
 
 /* 'S' while the thread sleeps; 0 when it is not there. */
-static char state_of (ctki_thread_t *thread)
+static char state_of (ctki_test_thread_t *thread)
 {
     char path[64], line[512];
     (void) snprintf (path, sizeof path, "/proc/self/task/%d/stat", atomic_load (&thread->tid));
@@ -90,7 +90,7 @@ static bool sleeps (void *arg)
     return true;
 }
 
-void ctki_thread_await_blocked (ctki_thread_t *thread)
+void ctki_test_thread_await_blocked (ctki_test_thread_t *thread)
 {
     ck_assert_msg (ctki_test_until (sleeps, thread, ctki_test_long_ms ()), "the thread never blocked (%s)",
                    thread->trouble.text);
@@ -98,7 +98,7 @@ void ctki_thread_await_blocked (ctki_thread_t *thread)
 }
 
 typedef struct {
-    ctki_thread_t *thread;
+    ctki_test_thread_t *thread;
     int signal_number;
 } pester_t;
 
@@ -111,7 +111,7 @@ static bool done_or_pester (void *arg)
     return false;
 }
 
-void ctki_thread_pester (ctki_thread_t *thread, int signal_number)
+void ctki_test_thread_pester (ctki_test_thread_t *thread, int signal_number)
 {
     pester_t pester = {thread, signal_number};
     ck_assert_msg (ctki_test_until (done_or_pester, &pester, ctki_test_long_ms ()), "no signal ended the call");

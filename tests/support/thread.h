@@ -18,27 +18,27 @@ typedef struct {
     ctki_trouble_t trouble;
     atomic_int tid; /* of the kernel; 0: not running yet */
     atomic_bool done;
-} ctki_thread_t;
+} ctki_test_thread_t;
 
 /* Starts run (arg, trouble) on a thread of its own, with a stack of 256 KiB. */
-void ctki_thread_start (ctki_thread_t *thread, bool (*run) (void *arg, ctki_trouble_t *trouble), void *arg);
+void ctki_test_thread_start (ctki_test_thread_t *thread, bool (*run) (void *arg, ctki_trouble_t *trouble), void *arg);
 
 /* Waits for its end and fails the test with its trouble, or when it does not end in time. */
-void ctki_thread_join (ctki_thread_t *thread);
+void ctki_test_thread_join (ctki_test_thread_t *thread);
 
 /* The same within ms. */
-void ctki_thread_join_within (ctki_thread_t *thread, int ms);
+void ctki_test_thread_join_within (ctki_test_thread_t *thread, int ms);
 
 /* The same in a worker process, where Check's assertions cannot be used. */
-bool ctki_thread_end (ctki_thread_t *thread, ctki_trouble_t *trouble);
+bool ctki_test_thread_end (ctki_test_thread_t *thread, ctki_trouble_t *trouble);
 
 /*
  * Waits until the thread sleeps in the kernel and still does so ten looks
  * later: the nearest thing to an event for "this call is blocked now".
  */
-void ctki_thread_await_blocked (ctki_thread_t *thread);
+void ctki_test_thread_await_blocked (ctki_test_thread_t *thread);
 
 /* Sends it a signal each millisecond until it is done: one sent before it waits would miss the wait. */
-void ctki_thread_pester (ctki_thread_t *thread, int signal_number);
+void ctki_test_thread_pester (ctki_test_thread_t *thread, int signal_number);
 
 #endif

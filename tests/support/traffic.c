@@ -109,7 +109,7 @@ bool ctki_traffic_drain (void *arg, ctki_trouble_t *trouble)
     return true;
 }
 
-static void start_streams (ctki_cluster_t *cluster, ctki_stream_t *streams, ctki_thread_t *threads, size_t count,
+static void start_streams (ctki_cluster_t *cluster, ctki_stream_t *streams, ctki_test_thread_t *threads, size_t count,
                            ctki_journal_t *journal)
 {
     static const size_t sizes[] = {64, 0, 5000, 1, 70000};
@@ -119,7 +119,7 @@ static void start_streams (ctki_cluster_t *cluster, ctki_stream_t *streams, ctki
             if (a == b || !cluster->server[a] || !cluster->server[b])
                 continue;
             streams[next] = (ctki_stream_t){cluster->server[a], (ctalk_pid_t) b, 0, count, sizes, 5, journal};
-            ctki_thread_start (&threads[next], ctki_traffic_stream, &streams[next]);
+            ctki_test_thread_start (&threads[next], ctki_traffic_stream, &streams[next]);
             next++;
         }
 }
@@ -136,7 +136,7 @@ void ctki_traffic_exchange (ctki_cluster_t *cluster, size_t count)
 {
     size_t n = running (cluster), pairs = n * (n - 1);
     ctki_journal_t *journal = ctki_journal_new (cluster->count, count);
-    ctki_thread_t *threads = calloc (pairs + n, sizeof *threads);
+    ctki_test_thread_t *threads = calloc (pairs + n, sizeof *threads);
     ctki_stream_t *streams = calloc (pairs, sizeof *streams);
     ctki_drain_t drains[CTKI_CLUSTER_MAX];
     ctki_trouble_t trouble = {""};
@@ -147,11 +147,11 @@ void ctki_traffic_exchange (ctki_cluster_t *cluster, size_t count)
         if (!cluster->server[i])
             continue;
         drains[next] = (ctki_drain_t){cluster->server[i], (n - 1) * count, journal, NULL};
-        ctki_thread_start (&threads[pairs + next], ctki_traffic_drain, &drains[next]);
+        ctki_test_thread_start (&threads[pairs + next], ctki_traffic_drain, &drains[next]);
         next++;
     }
     for (size_t i = 0; i < pairs + n; i++)
-        ctki_thread_join (&threads[i]);
+        ctki_test_thread_join (&threads[i]);
     ck_assert_msg (ctki_journal_agrees (journal, &trouble), "%s", trouble.text);
     free (threads);
     free (streams);

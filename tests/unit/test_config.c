@@ -682,6 +682,23 @@ START_TEST (add_refused)
 }
 END_TEST
 
+/* A Bind is compared with that of a server on the same host, and with no other. */
+START_TEST (add_bind)
+{
+    ctalk_config_t *config =
+        parse ("{\"Servers\": {\"1\": {\"Bind\": \"10.0.0.9:6000\", \"Connect\": \"10.0.0.9:7000\"},"
+               "\"2\": {\"Bind\": \"10.0.0.8:6000\", \"Connect\": \"nat.example:7000\"}}}");
+    ctalk_error_t error;
+
+    errno = 0;
+    ck_assert_int_eq (ctalk_config_add_server (config, 3, "10.0.0.9:6000", &error), -1);
+    ck_assert_int_eq (errno, EEXIST);
+    ck_assert_ptr_nonnull (strstr (error.text, "server 1"));
+    ck_assert_int_eq (ctalk_config_add_server (config, 3, "10.0.0.8:6000", &error), 0);
+    ctalk_config_destroy (&config);
+}
+END_TEST
+
 /* Endpoints whose port the system chooses never clash. */
 START_TEST (add_system_ports)
 {
@@ -718,6 +735,23 @@ START_TEST (share_kept)
     ctalk_config_destroy (&config);
     ck_assert_str_eq (ctalk_config_endpoint (share, 2), "tcp://a:2");
     ctalk_config_destroy (&share);
+}
+END_TEST
+
+/* A list that has room is copied all the same when it is shared. */
+START_TEST (share_with_room)
+{
+    ctalk_config_t *config = ctalk_config_new (), *share;
+
+    ck_assert_int_eq (ctalk_config_add_server (config, 1, "a:1", NULL), 0);
+    ck_assert_int_eq (ctalk_config_add_server (config, 3, "a:3", NULL), 0);
+    ck_assert_ptr_nonnull (share = ctki_config_share (config));
+    ck_assert_int_eq (ctalk_config_add_server (config, 2, "a:2", NULL), 0);
+    ck_assert_uint_eq (ctki_config_count (share), 2);
+    ck_assert_int_eq (ctki_config_index (share, 3), 1);
+    ck_assert_int_eq (ctki_config_index (config, 3), 2);
+    ctalk_config_destroy (&share);
+    ctalk_config_destroy (&config);
 }
 END_TEST
 
@@ -1101,8 +1135,10 @@ static TCase *tcase_calls (void)
     tcase_add_test (tc, cluster_name);
     tcase_add_test (tc, add_many);
     tcase_add_loop_test (tc, add_refused, 0, sizeof additions / sizeof additions[0]);
+    tcase_add_test (tc, add_bind);
     tcase_add_test (tc, add_system_ports);
     tcase_add_test (tc, share_kept);
+    tcase_add_test (tc, share_with_room);
     tcase_add_test (tc, share_threads);
     tcase_add_test (tc, large);
     return tc;
