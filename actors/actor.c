@@ -6,8 +6,6 @@
 #include <errno.h>
 #include <poll.h>
 
-enum { STOP = 0 };
-
 int ctki_actor_init (ctki_actor_t *actor, const ctki_actor_ops_t *ops, void *self)
 {
     ctki_sock_t *ends[2];
@@ -31,11 +29,11 @@ static void obey (ctki_actor_t *actor)
     for (int size; (size = ctki_pipe_receive (actor->pipe, &command, sizeof command)) > 0;) {
         if (size != sizeof command)
             ctki_bell_heard (&actor->bell);
-        else if (command.kind == STOP)
-            actor->stop = true;
         else
             actor->ops->command (actor->self, &command);
     }
+    if (atomic_load (&actor->asked))
+        actor->stop = true;
 }
 
 /* One round under the lock; returns until when to sleep. */
@@ -103,6 +101,7 @@ int ctki_actor_await (ctki_actor_t *actor, ctalk_error_t *error)
         return 0;
     if (error)
         *error = actor->error;
+    errno = actor->error.code;
     return -1;
 }
 
@@ -123,14 +122,20 @@ void ctki_actor_join (ctki_actor_t *actor)
     actor->running = false;
 }
 
+void ctki_actor_stop (ctki_actor_t *actor)
+{
+    if (!actor->running)
+        return;
+    atomic_store (&actor->asked, true);
+    ctki_bell_ring (&actor->bell);
+    ctki_actor_join (actor);
+}
+
 void ctki_actor_fini (ctki_actor_t *actor)
 {
     if (!actor->ops)
         return;
-    if (actor->running) {
-        ctki_actor_tell (actor, STOP, 0, NULL);
-        ctki_actor_join (actor);
-    }
+    ctki_actor_stop (actor);
     ctki_sock_close (&actor->pipe);
     ctki_bell_fini (&actor->bell);
     pthread_mutex_destroy (&actor->lock);

@@ -19,7 +19,7 @@ enum { CTKI_ACTOR_FDS = 3 }; /* sockets of an actor besides its pipe, at most */
 
 /* A command; what its fields mean is between the actor and its caller. */
 typedef struct {
-    int kind; /* from 1 on; 0 is the kit's own: stop */
+    int kind;
     int64_t number;
     void *pointer;
 } ctki_command_t;
@@ -59,6 +59,7 @@ typedef struct {
     pthread_t thread;
     bool running; /* the thread was started and not joined */
     bool stop;    /* the actor's thread: end after this step */
+    atomic_bool asked; /* by another thread: to stop */
     ctki_gate_t ready;
     atomic_int opened; /* 0: not yet; 1: ready; -1: open failed */
     ctalk_error_t error;
@@ -86,7 +87,10 @@ static inline void ctki_actor_end (ctki_actor_t *actor)
 /* Joins the thread of an actor that ends by itself. */
 void ctki_actor_join (ctki_actor_t *actor);
 
-/* Stops and joins the thread, if there is one, and ends the actor. */
+/* Stops and joins the thread, if there is one. The bell can still be rung. */
+void ctki_actor_stop (ctki_actor_t *actor);
+
+/* The same, and ends the actor: nobody rings it any more. */
 void ctki_actor_fini (ctki_actor_t *actor);
 
 #endif

@@ -11,7 +11,11 @@
 #include "actors/router.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "actors/actor.h"
 #include "actors/sender.h"
@@ -52,8 +56,11 @@ struct ctki_router {
     const char *bind;
     int backlog;
     char bound[CTKI_ENDPOINT_BYTES];
+    char lock[CTKI_ENDPOINT_BYTES + 8]; /* beside an ipc path */
+    int lock_fd;           /* -1: none */
     ctki_map_t sids;       /* session id to inbound */
-    inbound_t *inbounds;   /* all */
+    inbound_t *inbounds;   /* all of members */
+    ctki_map_t tombs;      /* pid of a removed peer to its inbound: if both come back, nothing is lost (R17) */
     inbound_t *due;        /* those with an acknowledgement or an expiry ahead */
     ctki_peer_t *ring;     /* peers whose sender is to be rung after this pass */
     int64_t retry_us;      /* when to try again to start threads; CTKI_FOREVER: none failed */
@@ -261,27 +268,59 @@ static void refuse (ctki_router_t *router, uint64_t rid, ctki_type_t type, uint6
     send_control (router, rid, &frame);
 }
 
-static inbound_t *new_inbound (ctki_router_t *router, ctki_peer_t *peer)
+static void link_inbound (ctki_router_t *router, ctki_peer_t *peer, inbound_t *inbound)
 {
-    inbound_t *inbound = ctki_alloc_zero (sizeof *inbound);
-    if (!inbound)
-        return NULL;
-    ctki_session_setup_t setup = router->node->setup;
-    setup.peer = peer->pid;
-    ctki_in_init (&inbound->in, &setup);
     ctki_peer_hold (peer);
     inbound->peer = peer;
     peer->inbound = inbound;
+    inbound->prev = NULL;
     inbound->next = router->inbounds;
     if (inbound->next)
         inbound->next->prev = inbound;
     router->inbounds = inbound;
     if (router->phase != RUNNING)
         ctki_in_leave (&inbound->in, ctki_now_us ());
+}
+
+/* The receiving half of a peer that was removed and is a member again. */
+static inbound_t *revive (ctki_router_t *router, ctki_peer_t *peer)
+{
+    inbound_t *inbound = ctki_map_get (&router->tombs, (uint64_t) peer->pid);
+    if (!inbound)
+        return NULL;
+    ctki_flow_t *flow = ctki_flow_new (peer, false);
+    if (!flow)
+        return NULL;
+    if (inbound->in.open && ctki_map_put (&router->sids, inbound->in.sid, inbound)) {
+        ctki_flow_release (&router->node->inbox, flow);
+        return NULL;
+    }
+    /* What it had received counts as consumed: those figures went with the old record. */
+    flow->consumed = inbound->in.received;
+    flow->byte = inbound->in.received_byte - inbound->in.partial_charge;
+    flow->frames = inbound->in.expected - 1 - inbound->in.partial_frames;
+    inbound->flow = flow;
+    ctki_map_remove (&router->tombs, (uint64_t) peer->pid);
+    link_inbound (router, peer, inbound);
     return inbound;
 }
 
-static void drop_inbound (ctki_router_t *router, inbound_t *inbound)
+static inbound_t *new_inbound (ctki_router_t *router, ctki_peer_t *peer)
+{
+    if (ctki_map_get (&router->tombs, (uint64_t) peer->pid))
+        return revive (router, peer);
+    inbound_t *inbound = ctki_alloc_zero (sizeof *inbound);
+    if (!inbound)
+        return NULL;
+    ctki_session_setup_t setup = router->node->setup;
+    setup.peer = peer->pid;
+    ctki_in_init (&inbound->in, &setup);
+    link_inbound (router, peer, inbound);
+    return inbound;
+}
+
+/* Takes a receiving half out of everything that finds it by its peer or sid. */
+static void unlink_inbound (ctki_router_t *router, inbound_t *inbound)
 {
     for (inbound_t **link = &router->due; *link; link = &(*link)->due_next) {
         if (*link == inbound) {
@@ -293,15 +332,32 @@ static void drop_inbound (ctki_router_t *router, inbound_t *inbound)
         ctki_map_remove (&router->sids, inbound->in.sid);
     if (inbound->in.half.on)
         ctki_map_remove (&router->sids, inbound->in.half.sid);
+    inbound->in.half.on = false;
+    inbound->due = false;
     if (inbound->next)
         inbound->next->prev = inbound->prev;
     *(inbound->prev ? &inbound->prev->next : &router->inbounds) = inbound->next;
     ctki_flow_release (&router->node->inbox, inbound->flow);
     ctki_flow_release (&router->node->inbox, inbound->spare);
-    ctki_in_fini (&inbound->in);
+    inbound->flow = inbound->spare = NULL;
     inbound->peer->inbound = NULL;
     ctki_peer_release (inbound->peer);
+    inbound->peer = NULL;
+}
+
+static void end_inbound (inbound_t *inbound)
+{
+    ctki_in_fini (&inbound->in);
     ctki_free (inbound);
+}
+
+/* The peer is no member any more: its receiving half is kept in case it comes back. */
+static void bury (ctki_router_t *router, inbound_t *inbound)
+{
+    uint64_t pid = (uint64_t) inbound->peer->pid;
+    unlink_inbound (router, inbound);
+    if (!inbound->in.open || ctki_map_put (&router->tombs, pid, inbound))
+        end_inbound (inbound);
 }
 
 /* Whom a HELLO comes from: a member, or NULL. A reference. */
@@ -427,7 +483,7 @@ static void on_frame (ctki_router_t *router, int64_t now_us, inbound_t *inbound,
     ctki_peer_t *peer = inbound->peer;
     if (!prepare (router, inbound, message, frame, &buf))
         return;
-    ctki_in_receive (&inbound->in, now_us, message->rid, frame, ctki_random64 (), &fx);
+    ctki_in_receive (&inbound->in, now_us, message->rid, frame, frame->type == CTKI_HELLO ? ctki_random64 () : 0, &fx);
     note_sids (router, inbound, &fx);
     if (fx.opened)
         begin_flow (router, inbound);
@@ -546,9 +602,6 @@ static int64_t keep_time (ctki_router_t *router, int64_t now_us)
         due = inbound->due_next;
         inbound->due = false;
         acknowledge (router, inbound, now_us);
-        uint64_t expired = ctki_in_expire (&inbound->in, now_us);
-        if (expired)
-            ctki_map_remove (&router->sids, expired);
         set_due (router, inbound);
         until_us = CTKI_MIN (until_us, ctki_in_deadline (&inbound->in));
     }
@@ -623,9 +676,45 @@ static int64_t part (ctki_router_t *router, int64_t now_us)
 
 /* ---- the actor */
 
+/* libzmq takes an ipc path away from whoever is bound to it (pitfall I1): a lock
+ * beside it keeps it ours. -1: EADDRINUSE, or why the lock cannot be made. */
+static int lock_path (ctki_router_t *router, ctalk_error_t *error)
+{
+    struct stat mine, there;
+    router->lock_fd = -1;
+    if (strncmp (router->bind, "ipc://", 6) != 0)
+        return 0;
+    snprintf (router->lock, sizeof router->lock, "%s.lock", router->bind + 6);
+    for (;;) {
+        int fd = open (router->lock, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+        if (fd < 0)
+            return ctki_error_set (error, errno, "cannot make %s: %s", router->lock, strerror (errno));
+        if (flock (fd, LOCK_EX | LOCK_NB)) {
+            close (fd);
+            return ctki_error_set (error, EADDRINUSE, "cannot bind %s: another process or server is bound to it",
+                                   router->bind);
+        }
+        if (fstat (fd, &mine) == 0 && stat (router->lock, &there) == 0 && mine.st_ino == there.st_ino) {
+            router->lock_fd = fd;
+            return 0;
+        }
+        close (fd); /* its owner removed it meanwhile: another try */
+    }
+}
+
+static void unlock_path (ctki_router_t *router)
+{
+    if (router->lock_fd < 0)
+        return;
+    unlink (router->lock);
+    close (router->lock_fd);
+}
+
 static int open_router (void *self, ctalk_error_t *error)
 {
     ctki_router_t *router = self;
+    if (lock_path (router, error))
+        return -1;
     const ctki_session_setup_t *setup = &router->node->setup;
     ctki_sock_options_t options = {.send_frames = SEND_FRAMES,
                                    .receive_frames = (int) CTKI_MIN (2 * setup->window_frames, INT32_MAX / 2),
@@ -647,7 +736,7 @@ static void start_sender (ctki_router_t *router, request_t *request)
     request->sender = sender_of (router, request->peer);
     if (request->sender && known)
         ctki_sender_dial (request->sender);
-    answer (request, !request->sender ? ENOMEM : ctki_sender_started (request->sender) ? 0 : EAGAIN);
+    answer (request, !request->sender ? errno : ctki_sender_started (request->sender) ? 0 : EAGAIN);
 }
 
 /* All that concerns the peer leaves this actor; its sender goes to the caller. */
@@ -656,7 +745,7 @@ static void remove_peer (ctki_router_t *router, request_t *request)
     ctki_peer_t *peer = request->peer;
     route (router); /* what was accepted before is abandoned */
     if (peer->inbound)
-        drop_inbound (router, peer->inbound);
+        bury (router, peer->inbound);
     request->sender = peer->sender;
     peer->sender = NULL;
     answer (request, 0);
@@ -734,11 +823,19 @@ static int watch (void *self, int fds[CTKI_ACTOR_FDS])
 static void close_router (void *self)
 {
     ctki_router_t *router = self;
-    while (router->inbounds)
-        drop_inbound (router, router->inbounds);
+    while (router->inbounds) {
+        inbound_t *inbound = router->inbounds;
+        unlink_inbound (router, inbound);
+        end_inbound (inbound);
+    }
+    for (size_t i = 0; i < router->tombs.capacity; i++) {
+        if (router->tombs.slots[i].value)
+            end_inbound (router->tombs.slots[i].value);
+    }
     if (router->sock && router->bound[0])
         ctki_sock_unbind (router->sock, router->bound, UNBIND_MS);
     ctki_sock_close (&router->sock);
+    unlock_path (router);
 }
 
 static const ctki_actor_ops_t ops = {.open = open_router,
@@ -803,12 +900,7 @@ int ctki_router_start_sender (ctki_router_t *router, ctki_peer_t *peer, ctalk_er
     if (rc)
         return ctki_error_set (error, rc, "the sender for pid %d cannot be started: %s", (int) peer->pid,
                                strerror (rc));
-    if (ctki_sender_await (request.sender, error) == 0)
-        return 0;
-    if (error && !error->code)
-        error->code = EMFILE;
-    errno = error ? error->code : EMFILE;
-    return -1;
+    return ctki_sender_await (request.sender, error);
 }
 
 void ctki_router_start_all (ctki_router_t *router)
@@ -859,11 +951,13 @@ uint64_t ctki_router_stop (ctki_router_t **router_p)
 {
     ctki_router_t *router = *router_p;
     *router_p = NULL;
-    ctki_actor_fini (&router->actor);
+    ctki_actor_stop (&router->actor);
     route (router);
     each_peer (router, stop_one, router);
+    ctki_actor_fini (&router->actor); /* the senders rang its bell to the last */
     uint64_t abandoned = router->abandoned;
     ctki_map_fini (&router->sids);
+    ctki_map_fini (&router->tombs);
     ctki_free (router->inlet);
     ctki_free (router);
     return abandoned;

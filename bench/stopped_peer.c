@@ -26,7 +26,9 @@
  * The conditions take turns, the other one first each round. After the time
  * the senders stop and everything sent among the four must arrive; then they
  * close. "low" is the lowest rate of a quarter second within the time: a stall
- * that the mean hides shows there.
+ * that the mean hides shows there. "/CPUs" are envelopes per second of processor
+ * time that the four used within the time: on a machine that others use, too,
+ * the better guide.
  *
  * It owns its child processes, the stopped one too; a turn that is not over by
  * its deadline is ended with an error, as is a missing or changed envelope.
@@ -352,6 +354,7 @@ static int fifth_body (int fd, void *arg)
 /* What a turn gave: envelopes per second of all four together. */
 typedef struct {
     double rate, lowest;
+    double per_cpu;           /* envelopes per second of processor time of the four */
     uint64_t queued, refused; /* for the fifth */
 } result_t;
 
@@ -446,6 +449,19 @@ static uint64_t count_received (const board_t *board)
     return sum;
 }
 
+/* The processor time of the four workers up to now. */
+static uint64_t count_cpu_ns (const bench_group_t *group)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < WORKERS; i++) {
+        clockid_t clock;
+        struct timespec used = {0};
+        if (clock_getcpuclockid (group->child[i].pid, &clock) == 0 && clock_gettime (clock, &used) == 0)
+            sum += (uint64_t) used.tv_sec * UINT64_C (1000000000) + (uint64_t) used.tv_nsec;
+    }
+    return sum;
+}
+
 /* Sleeps to a point of the monotonic clock. false: a child has failed. */
 static bool sleep_until (play_t *play, uint64_t until_ns)
 {
@@ -474,7 +490,7 @@ static int measure (play_t *play, result_t *result)
 {
     const uint64_t begin_ns = bench_now_ns (), slice_ns = SLICE_MS * UINT64_C (1000000);
     const uint64_t slices = play->options->seconds * 1000 / SLICE_MS;
-    const uint64_t begin = count_received (play->board);
+    const uint64_t begin = count_received (play->board), begin_cpu_ns = count_cpu_ns (&play->group);
     uint64_t last = begin, last_ns = begin_ns;
     for (uint64_t i = 1; i <= slices; i++) {
         if (!sleep_until (play, begin_ns + i * slice_ns))
@@ -490,6 +506,7 @@ static int measure (play_t *play, result_t *result)
         last_ns = now_ns;
     }
     result->rate = (double) (last - begin) * 1e9 / (double) (last_ns - begin_ns);
+    result->per_cpu = (double) (last - begin) * 1e9 / (double) (count_cpu_ns (&play->group) - begin_cpu_ns);
     return 0;
 }
 
@@ -551,22 +568,24 @@ static int run_turn (const options_t *options, board_t *board, condition_t condi
 
 static void print_round (traffic_t traffic, uint64_t round, const result_t *results)
 {
-    bench_cell_t cells[6];
+    bench_cell_t cells[8];
     bench_cell (cells[0], "%s, round %" PRIu64, traffic_names[traffic], round);
     bench_cell (cells[1], "%.0f", results[STOPPED].rate);
     bench_cell (cells[2], "%.0f", results[ABSENT].rate);
     bench_cell (cells[3], "%.2f", results[STOPPED].rate / results[ABSENT].rate);
     bench_cell (cells[4], "%.0f", results[STOPPED].lowest);
     bench_cell (cells[5], "%.0f", results[ABSENT].lowest);
+    bench_cell (cells[6], "%.0f", results[STOPPED].per_cpu);
+    bench_cell (cells[7], "%.0f", results[ABSENT].per_cpu);
     bench_print_row (cells, sizeof cells / sizeof *cells);
 }
 
 static void write_csv (FILE *csv, const options_t *options, traffic_t traffic, uint64_t round, const result_t *results)
 {
     for (int i = 0; csv && i < CONDITIONS; i++)
-        fprintf (csv, "%s,%s,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%.0f,%.0f,%" PRIu64 ",%" PRIu64 "\n",
+        fprintf (csv, "%s,%s,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%.0f,%.0f,%.0f,%" PRIu64 ",%" PRIu64 "\n",
                  traffic_names[traffic], condition_names[i], round, options->size, options->seconds, results[i].rate,
-                 results[i].lowest, results[i].queued, results[i].refused);
+                 results[i].lowest, results[i].per_cpu, results[i].queued, results[i].refused);
     if (csv)
         fflush (csv);
 }
@@ -587,17 +606,19 @@ static double print_condition (const char *name, const double *values, uint64_t 
 static double print_summary (traffic_t traffic, const result_t (*results)[CONDITIONS], uint64_t rounds)
 {
     const bench_cell_t head[] = {"envelopes/s", "median", "least", "most"};
-    double values[CONDITIONS][BENCH_ROUNDS_MAX], ratios[BENCH_ROUNDS_MAX];
+    double values[CONDITIONS][BENCH_ROUNDS_MAX], ratios[BENCH_ROUNDS_MAX], per_cpu[BENCH_ROUNDS_MAX];
     for (uint64_t i = 0; i < rounds; i++) {
         for (int j = 0; j < CONDITIONS; j++)
             values[j][i] = results[i][j].rate;
         ratios[i] = values[STOPPED][i] / values[ABSENT][i];
+        per_cpu[i] = results[i][STOPPED].per_cpu / results[i][ABSENT].per_cpu;
     }
     printf ("\n");
     bench_print_head (head, sizeof head / sizeof *head);
     double stopped = print_condition (condition_names[STOPPED], values[STOPPED], rounds, 0);
     double absent = print_condition (condition_names[ABSENT], values[ABSENT], rounds, 0);
     print_condition ("ratio of a round", ratios, rounds, 2);
+    print_condition ("the same per CPU s", per_cpu, rounds, 2);
     printf ("\n%s: stopped / absent, ratio of the medians: %.2f; at least 0.90: %s\n\n", traffic_names[traffic],
             stopped / absent, stopped / absent >= 0.9 ? "yes" : "no");
     return stopped / absent;
@@ -607,7 +628,8 @@ static double print_summary (traffic_t traffic, const result_t (*results)[CONDIT
 static int run_traffic (const options_t *options, board_t *board, FILE *csv, traffic_t traffic, double *ratio)
 {
     static result_t results[BENCH_ROUNDS_MAX][CONDITIONS];
-    const bench_cell_t head[] = {"traffic", "stopped/s", "absent/s", "ratio", "stopped low", "absent low"};
+    const bench_cell_t head[] = {"traffic",     "stopped/s",  "absent/s",      "ratio",
+                                 "stopped low", "absent low", "stopped /CPUs", "absent /CPUs"};
     bench_print_head (head, sizeof head / sizeof *head);
     for (uint64_t round = 1; round <= options->rounds; round++) {
         result_t *result = results[round - 1];
@@ -633,8 +655,9 @@ static int bench (const options_t *options, FILE *csv)
     printf ("five servers, one stopped or absent; %" PRIu64 " bytes, %" PRIu64 " s a turn, %" PRIu64 " rounds\n\n",
             options->size, options->seconds, options->rounds);
     if (csv)
-        fprintf (csv, "traffic,condition,round,size_bytes,seconds,envelopes_per_s,lowest_per_s,for_fifth_accepted,"
-                      "for_fifth_refused\n");
+        fprintf (csv,
+                 "traffic,condition,round,size_bytes,seconds,envelopes_per_s,lowest_per_s,per_cpu_s,for_fifth_accepted,"
+                 "for_fifth_refused\n");
     for (int i = 0; i < TRAFFICS; i++) {
         if (!options->traffic[i])
             continue;
@@ -669,7 +692,8 @@ static void print_help (void)
             "  --require RATIO   exit with 3 if stopped / absent is below it (0)\n"
             "  --help            this text\n"
             "\n"
-            "\"low\" is the lowest rate of a quarter second within the time. Exit status:\n"
+            "\"low\" is the lowest rate of a quarter second within the time, \"/CPUs\" the\n"
+            "envelopes per second of processor time that the four used. Exit status:\n"
             "0 measured, 1 failed, 2 wrong usage, 3 below --require.\n");
 }
 

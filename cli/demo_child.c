@@ -55,7 +55,6 @@ typedef struct {
 
 typedef struct {
     child_t *child;
-    demo_round_t round;
     demo_check_t check;
     feed_t feed;
     batch_t held;
@@ -269,7 +268,7 @@ static void wait_a_moment (round_t *round)
 
 static void do_round (child_t *child, demo_round_t number)
 {
-    round_t round = {.child = child, .round = number, .passes_on = number == DEMO_RING && child->index != 0};
+    round_t round = {.child = child, .passes_on = number == DEMO_RING && child->index != 0};
     int64_t start_ns = cli_now_ns ();
 
     if (demo_check_init (&round.check, child->plan, child->index, number, &child->counts) == -1)

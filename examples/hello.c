@@ -8,7 +8,8 @@ int main (int argc, char **argv)
 {
     ctalk_error_t error = {.text = "usage: hello CONFIG PID"};
     ctalk_config_t *config = argc == 3 ? ctalk_config_load (argv[1], &error) : NULL;
-    ctalk_server_t *server = config ? ctalk_server_new (atoi (argv[2]), config, &error) : NULL;
+    ctalk_server_t *server =
+        config ? ctalk_server_new ((ctalk_pid_t) strtol (argv[2], NULL, 10), config, &error) : NULL;
     ctalk_config_destroy (&config);
     if (!server) {
         fprintf (stderr, "%s\n", error.text);

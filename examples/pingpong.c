@@ -13,7 +13,15 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { PING = 1, PONG = 2, COUNT_DEFAULT = 10000, COUNT_MAX = 10000000, BYTES_DEFAULT = 64, BYTES_MAX = 1 << 20 };
+enum {
+    PING = 1,
+    PONG = 2,
+    COUNT_DEFAULT = 10000,
+    COUNT_MAX = 10000000,
+    BYTES_DEFAULT = 64,
+    BYTES_MAX = 1 << 20,
+    WAIT_MS = 5000
+};
 
 static int64_t now_ns (void)
 {
@@ -79,41 +87,65 @@ static long argument (int argc, char **argv, int index, long standard, long most
     exit (2);
 }
 
+static double micros (const int64_t *times, long index)
+{
+    return (double) times[index] / 1e3;
+}
+
+static void print (int64_t *times, long count, size_t size)
+{
+    if (count == 0)
+        return;
+    long nearly_all = count - 1 - (count - 1) / 100;
+    qsort (times, (size_t) count, sizeof *times, compare);
+    printf ("%ld round trips of %zu bytes: median %.1f us, 99 %% within %.1f us, worst %.1f us\n", count, size,
+            micros (times, count / 2), micros (times, nearly_all), micros (times, count - 1));
+}
+
+static ctalk_config_t *make_config (void)
+{
+    ctalk_config_t *config = ctalk_config_new ();
+    if (!config || ctalk_config_add_server (config, PING, "127.0.0.1:0", NULL) == -1
+        || ctalk_config_add_server (config, PONG, "127.0.0.1:0", NULL) == -1) {
+        perror ("pingpong");
+        exit (1);
+    }
+    return config;
+}
+
+/* Between two servers that were just made. Returns whether all went well. */
+static bool measure (ctalk_server_t *ping, ctalk_server_t *pong, long count, size_t size)
+{
+    static const char data[BYTES_MAX];
+    int64_t *times = calloc ((size_t) count, sizeof *times);
+    pthread_t thread;
+    long played = 0;
+    bool ready = times && ctalk_server_add_peer (ping, PONG, ctalk_server_endpoint (pong)) == 0
+                 && ctalk_server_add_peer (pong, PING, ctalk_server_endpoint (ping)) == 0
+                 && ctalk_server_wait_up (ping, 1, WAIT_MS) == 0;
+
+    if (!ready)
+        perror ("pingpong");
+    else if (pthread_create (&thread, NULL, echo, pong) == 0) {
+        played = play (ping, count, data, size, times);
+        ctalk_server_wake (pong); /* ends the echo */
+        pthread_join (thread, NULL);
+        print (times, played, size);
+    }
+    free (times);
+    return played == count;
+}
+
 int main (int argc, char **argv)
 {
     long count = argument (argc, argv, 1, COUNT_DEFAULT, COUNT_MAX);
     size_t size = (size_t) argument (argc, argv, 2, BYTES_DEFAULT, BYTES_MAX);
-    int64_t *times = calloc ((size_t) count, sizeof *times);
-    void *data = calloc (1, size);
-    ctalk_config_t *config = ctalk_config_new ();
-    pthread_t thread;
-
-    if (!times || !data || !config || ctalk_config_add_server (config, PING, "127.0.0.1:0", NULL) == -1
-        || ctalk_config_add_server (config, PONG, "127.0.0.1:0", NULL) == -1) {
-        perror ("pingpong");
-        return 1;
-    }
+    ctalk_config_t *config = make_config ();
     ctalk_server_t *ping = start (PING, config);
     ctalk_server_t *pong = start (PONG, config);
-    ctalk_server_add_peer (ping, PONG, ctalk_server_endpoint (pong));
-    ctalk_server_add_peer (pong, PING, ctalk_server_endpoint (ping));
     ctalk_config_destroy (&config);
-    if (ctalk_server_wait_up (ping, 1, 5000) == -1 || (errno = pthread_create (&thread, NULL, echo, pong)) != 0) {
-        perror ("pingpong");
-        return 1;
-    }
 
-    long played = play (ping, count, data, size, times);
-    ctalk_server_wake (pong); /* ends the echo */
-    pthread_join (thread, NULL);
-    int lost = ctalk_server_close (&ping, 5000) + ctalk_server_close (&pong, 5000);
-
-    qsort (times, (size_t) played, sizeof *times, compare);
-    if (played > 0)
-        printf ("%ld round trips of %zu bytes: median %.1f us, 99 %% within %.1f us, worst %.1f us\n", played, size,
-                (double) times[played / 2] / 1e3, (double) times[played * 99 / 100] / 1e3,
-                (double) times[played - 1] / 1e3);
-    free (data);
-    free (times);
-    return played == count && lost == 0 ? 0 : 1;
+    bool well = measure (ping, pong, count, size);
+    int lost = ctalk_server_close (&ping, WAIT_MS) + ctalk_server_close (&pong, WAIT_MS);
+    return well && lost == 0 ? 0 : 1;
 }

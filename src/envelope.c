@@ -286,6 +286,7 @@ void ctki_writer_fini (ctki_writer_t *writer)
 /* A block with room for at least `need` bytes. */
 static int new_block (ctki_writer_t *writer, size_t need)
 {
+    CTKI_ASSERT (need <= writer->full);
     while (writer->next_size < need)
         writer->next_size = CTKI_MIN (writer->next_size * 2, writer->full);
     ctki_buf_t *block

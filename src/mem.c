@@ -4,6 +4,7 @@
 #include "src/mem.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -19,7 +20,7 @@ static bool fails (void)
     atomic_fetch_add (&made, 1);
     if (atomic_fetch_sub (&left_to_go, 1) > 0)
         return false;
-    if (atomic_load (&left_to_fail) >= 0 && atomic_fetch_sub (&left_to_fail, 1) <= 0)
+    if (atomic_fetch_sub (&left_to_fail, 1) <= 0)
         return false;
     errno = ENOMEM;
     return true;
@@ -29,7 +30,7 @@ long ctki_mem_fail (long after, long times)
 {
     long count = atomic_exchange (&made, 0);
     atomic_store (&left_to_go, after);
-    atomic_store (&left_to_fail, times);
+    atomic_store (&left_to_fail, times < 0 ? LONG_MAX : times);
     atomic_store (&armed, after >= 0);
     return count;
 }

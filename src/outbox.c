@@ -23,19 +23,128 @@ void ctki_outbox_fini (ctki_outbox_t *outbox)
     ctki_mailbox_fini (&outbox->mailbox);
 }
 
+/* ---- the way on, with the lock held */
+
+/* What an admitted envelope goes to: a peer, or a crowd. */
+typedef struct {
+    ctki_peer_t *peer;
+    ctki_crowd_t *crowd;
+    bool held; /* a reference of peer: the lock was let go meanwhile */
+    bool used; /* the body's reference was taken */
+} dest_t;
+
+/* The one copy of a payload that is not copied into a batch. */
+static ctki_buf_t *copy_payload (const ctalk_envelope_t *envelope)
+{
+    ctki_buf_t *body = ctki_buf_new (envelope->size);
+    if (body && envelope->size)
+        memcpy (body->data, envelope->data, envelope->size);
+    return body;
+}
+
+/* To the own inbox; body: the payload if it was copied already. */
+static int deliver_locally (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body)
+{
+    if (envelope->to) { /* nobody has that address: there is nobody but the inbox */
+        ctki_count_locked (&outbox->self->no_such_actor, 1);
+        atomic_fetch_sub (&outbox->self->queued_bytes, envelope->size + CTKI_CHARGE_BYTES);
+        if (body)
+            ctki_buf_release (body, 1);
+    } else {
+        ctki_inlet_t *inlet = ctki_alloc_zero (sizeof *inlet);
+        ctki_buf_t *buf = inlet && !body ? copy_payload (envelope) : body;
+        if (!inlet || !buf) {
+            ctki_free (inlet);
+            return ENOMEM;
+        }
+        *inlet = (ctki_inlet_t) {.flow = outbox->local, .buf = buf, .at = buf->data, .left = envelope->size,
+                                 .count = 1, .one = true, .record = ctki_record_of (envelope, false)};
+        ctki_inbox_put (outbox->inbox, inlet, UINT64_MAX, UINT64_MAX);
+    }
+    ctki_count_locked (&outbox->self->accepted, 1);
+    ctki_count_locked (&outbox->self->delivered, 1);
+    ctki_count_locked (&outbox->self->received, 1);
+    return 0;
+}
+
+/* Into the router's mailbox: small ones by copy, large ones by reference. */
+static int append (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, const dest_t *dest, ctki_buf_t *body)
+{
+    ctki_mailbox_t *mailbox = &outbox->mailbox;
+    bool many = dest->crowd != NULL;
+    void *to = many ? (void *) dest->crowd : (void *) dest->peer;
+    ctki_record_t record = ctki_record_of (envelope, many);
+    if (body)
+        return ctki_writer_large (&mailbox->writer, &mailbox->items, to, many, &record, body, body->data, body->size);
+    return ctki_writer_put (&mailbox->writer, &mailbox->items, to, many, &record, envelope->data);
+}
+
+/* An item for a crowd holds a reference of it, one per item: whoever began the
+ * item gave it, later ones of the same run give theirs back. */
+static int enqueue (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, dest_t *dest, ctki_buf_t *body)
+{
+    const ctki_item_t *before = outbox->mailbox.items.tail;
+    if (append (outbox, envelope, dest, body))
+        return ENOMEM;
+    if (!dest->crowd) {
+        ctki_count_locked (&dest->peer->accepted, 1);
+        return 0;
+    }
+    for (size_t i = 0; i < dest->crowd->count; i++)
+        ctki_count_locked (&dest->crowd->peer[i]->accepted, 1);
+    if (outbox->mailbox.items.tail == before)
+        ctki_crowd_release (dest->crowd);
+    dest->crowd = NULL;
+    return 0;
+}
+
+static void unreserve (const dest_t *dest, uint64_t charge)
+{
+    if (dest->peer)
+        atomic_fetch_sub (&dest->peer->queued_bytes, charge);
+    for (size_t i = 0; dest->crowd && i < dest->crowd->count; i++)
+        atomic_fetch_sub (&dest->crowd->peer[i]->queued_bytes, charge);
+}
+
+/* Sends an envelope that room was reserved for. The crowd is taken, unless it
+ * is empty: then there is nothing to send. 0, or ENOMEM: not reserved any more. */
+static int pass_on (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, dest_t *dest, ctki_buf_t *body)
+{
+    if (dest->crowd && dest->crowd->count == 0)
+        return 0;
+    int rc = dest->peer && dest->peer == outbox->self ? deliver_locally (outbox, envelope, body)
+                                                      : enqueue (outbox, envelope, dest, body);
+    if (rc)
+        unreserve (dest, envelope->size + CTKI_CHARGE_BYTES);
+    dest->used = rc == 0;
+    return rc;
+}
+
+/* With the lock held: something is in the mailbox. */
+static void ring_router (ctki_outbox_t *outbox)
+{
+    if (ctki_mailbox_filled (&outbox->mailbox)) {
+        ctki_count_locked (&outbox->rung, 1);
+        ctki_bell_ring (outbox->bell);
+    }
+}
+
 /* ---- the line */
 
-typedef enum { WAITING, GRANTED, FAILED } verdict_t;
+typedef enum { WAITING, SENT, FAILED } verdict_t;
 
 /* A sender that waits; it lives on its thread's stack. */
 typedef struct ctki_waiter {
     struct ctki_waiter *next, *prev;
     ctki_peer_t *peer; /* NULL: a broadcast */
+    const ctalk_envelope_t *envelope;
+    ctki_buf_t *body;
     uint64_t charge;
     ctki_gate_t gate;
     verdict_t verdict;
     int error;           /* FAILED */
-    ctki_crowd_t *crowd; /* a broadcast: GRANTED: who gets it; WAITING: where it stands */
+    bool body_used;      /* SENT: the body's reference was taken */
+    ctki_crowd_t *crowd; /* a broadcast that waits: where it stands */
 } waiter_t;
 
 static void enter_line (ctki_outbox_t *outbox, waiter_t *waiter)
@@ -145,6 +254,19 @@ static int reserve_broadcast (ctki_outbox_t *outbox, uint64_t charge, ctki_crowd
     return 0;
 }
 
+/* Sends what a waiter has room for now, on its behalf: those in line go out in
+ * the order in which they came, whichever of them wakes first. rc: an errno
+ * that forbids it. Takes the reference of crowd. */
+static void grant (ctki_outbox_t *outbox, waiter_t *waiter, int rc, ctki_crowd_t *crowd)
+{
+    dest_t dest = {.peer = waiter->peer, .crowd = crowd};
+    if (rc == 0)
+        rc = pass_on (outbox, waiter->envelope, &dest, waiter->body);
+    waiter->body_used = dest.used;
+    ctki_crowd_release (dest.crowd);
+    decide (outbox, waiter, rc ? FAILED : SENT, rc);
+}
+
 /* The broadcast at the head of those in line tries again. */
 static void serve_broadcast (ctki_outbox_t *outbox, waiter_t *waiter)
 {
@@ -159,8 +281,7 @@ static void serve_broadcast (ctki_outbox_t *outbox, waiter_t *waiter)
         }
         return;
     }
-    decide (outbox, waiter, rc ? FAILED : GRANTED, rc);
-    waiter->crowd = crowd;
+    grant (outbox, waiter, rc, crowd);
 }
 
 /* One pass over the line, in order of arrival: who finds room goes; where
@@ -178,10 +299,12 @@ static void serve (ctki_outbox_t *outbox)
             broadcast_stands |= waiter->verdict == WAITING;
         } else if (peer->mark != outbox->pass && has_room (outbox, peer)) {
             reserve (peer, waiter->charge);
-            decide (outbox, waiter, GRANTED, 0);
+            grant (outbox, waiter, 0, NULL);
         } else
             peer->mark = outbox->pass;
     }
+    if (outbox->mailbox.items.head)
+        ring_router (outbox);
 }
 
 void ctki_outbox_look_again (ctki_outbox_t *outbox)
@@ -223,13 +346,6 @@ void ctki_outbox_close (ctki_outbox_t *outbox)
 
 /* ---- admission, with the lock held */
 
-/* What an admitted envelope goes to: a peer, or a crowd. */
-typedef struct {
-    ctki_peer_t *peer;
-    ctki_crowd_t *crowd;
-    bool held; /* a reference of peer: the lock was let go meanwhile */
-} dest_t;
-
 /* Waits for the verdict; the lock is held before and after. */
 static int await_verdict (ctki_outbox_t *outbox, waiter_t *waiter, int timeout_ms, int64_t *deadline_us)
 {
@@ -247,50 +363,41 @@ static int await_verdict (ctki_outbox_t *outbox, waiter_t *waiter, int timeout_m
         serve (outbox); /* those behind may go */
         return rc;
     }
-    return waiter->verdict == GRANTED ? 0 : waiter->error;
+    return waiter->verdict == SENT ? 0 : waiter->error;
 }
 
-/* With the lock held: something is in the mailbox. */
-static void ring_router (ctki_outbox_t *outbox)
+/* Stands in line until it was sent or cannot be. The count of waiters is raised
+ * before the queues are looked at again, and ctki_outbox_settled () lowers the
+ * queue before it looks at the count: one of the two sees the other. */
+static int wait_in_line (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, int timeout_ms,
+                         int64_t *deadline_us, dest_t *dest)
 {
-    if (ctki_mailbox_filled (&outbox->mailbox)) {
-        ctki_count_locked (&outbox->rung, 1);
-        ctki_bell_ring (outbox->bell);
-    }
-}
-
-/* Stands in line. The count of waiters is raised before the queues are looked
- * at again, and ctki_outbox_settled () lowers the queue before it looks at the
- * count: one of the two sees the other. */
-static int wait_in_line (ctki_outbox_t *outbox, dest_t *dest, uint64_t charge, int timeout_ms, int64_t *deadline_us)
-{
-    waiter_t waiter = {.peer = dest->peer, .charge = charge};
+    waiter_t waiter = {.peer = dest->peer, .envelope = envelope, .body = body,
+                       .charge = envelope->size + CTKI_CHARGE_BYTES};
     enter_line (outbox, &waiter);
     if (dest->peer) {
         dest->peer->standing++;
         ctki_peer_hold (dest->peer);
         dest->held = true;
     }
-    serve (outbox);
-    if (outbox->mailbox.items.head)
-        ring_router (outbox); /* what is there must move, or nobody makes room */
+    serve (outbox); /* rings the router, too: what is there must move, or nobody makes room */
     int rc = await_verdict (outbox, &waiter, timeout_ms, deadline_us);
-    dest->crowd = waiter.crowd;
+    dest->used = waiter.body_used;
     return rc;
 }
 
-static int admit_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, uint64_t charge, int timeout_ms,
-                      int64_t *deadline_us, dest_t *dest)
+static int send_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, int timeout_ms,
+                     int64_t *deadline_us, dest_t *dest)
 {
     ctki_peer_t *peer = dest->peer;
     if ((envelope->flags & CTALK_IF_UP) && peer != outbox->self
         && atomic_load_explicit (&peer->state, memory_order_relaxed) != CTALK_STATE_UP)
         return EHOSTDOWN;
     if (CTKI_LIKELY (peer->standing == 0 && has_room (outbox, peer))) {
-        reserve (peer, charge);
-        return 0;
+        reserve (peer, envelope->size + CTKI_CHARGE_BYTES);
+        return pass_on (outbox, envelope, dest, body);
     }
-    return timeout_ms == 0 ? EAGAIN : wait_in_line (outbox, dest, charge, timeout_ms, deadline_us);
+    return timeout_ms == 0 ? EAGAIN : wait_in_line (outbox, envelope, body, timeout_ms, deadline_us, dest);
 }
 
 static bool all_up (ctki_outbox_t *outbox)
@@ -303,20 +410,22 @@ static bool all_up (ctki_outbox_t *outbox)
     return true;
 }
 
-static int admit_all (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, uint64_t charge, int timeout_ms,
-                      int64_t *deadline_us, dest_t *dest)
+static int send_all (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, int timeout_ms,
+                     int64_t *deadline_us, dest_t *dest)
 {
     if ((envelope->flags & CTALK_IF_UP) && !all_up (outbox))
         return EHOSTDOWN;
     if (CTKI_LIKELY (!outbox->first)) {
         outbox->pass++;
-        int rc = reserve_broadcast (outbox, charge, &dest->crowd);
+        int rc = reserve_broadcast (outbox, envelope->size + CTKI_CHARGE_BYTES, &dest->crowd);
+        if (rc == 0)
+            return pass_on (outbox, envelope, dest, body);
         if (rc != EAGAIN)
             return rc;
         ctki_crowd_release (dest->crowd);
         dest->crowd = NULL;
     }
-    return wait_in_line (outbox, dest, charge, timeout_ms, deadline_us);
+    return wait_in_line (outbox, envelope, body, timeout_ms, deadline_us, dest);
 }
 
 static int find (ctki_outbox_t *outbox, ctalk_pid_t pid, dest_t *dest)
@@ -327,81 +436,6 @@ static int find (ctki_outbox_t *outbox, ctalk_pid_t pid, dest_t *dest)
         return 0;
     dest->peer = pid == outbox->self->pid ? outbox->self : ctki_route_find (&outbox->route, pid, 0);
     return dest->peer ? 0 : errno;
-}
-
-/* ---- the way on, with the lock held */
-
-/* The one copy of a payload that is not copied into a batch. */
-static ctki_buf_t *copy_payload (const ctalk_envelope_t *envelope)
-{
-    ctki_buf_t *body = ctki_buf_new (envelope->size);
-    if (body && envelope->size)
-        memcpy (body->data, envelope->data, envelope->size);
-    return body;
-}
-
-/* To the own inbox; body: the payload if it was copied already. */
-static int deliver_locally (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body)
-{
-    if (envelope->to) { /* nobody has that address: there is nobody but the inbox */
-        ctki_count_locked (&outbox->self->no_such_actor, 1);
-        atomic_fetch_sub (&outbox->self->queued_bytes, envelope->size + CTKI_CHARGE_BYTES);
-        if (body)
-            ctki_buf_release (body, 1);
-    } else {
-        ctki_inlet_t *inlet = ctki_alloc_zero (sizeof *inlet);
-        ctki_buf_t *buf = inlet && !body ? copy_payload (envelope) : body;
-        if (!inlet || !buf) {
-            ctki_free (inlet);
-            return ENOMEM;
-        }
-        *inlet = (ctki_inlet_t) {.flow = outbox->local, .buf = buf, .at = buf->data, .left = envelope->size,
-                                 .count = 1, .one = true, .record = ctki_record_of (envelope, false)};
-        ctki_inbox_put (outbox->inbox, inlet, UINT64_MAX, UINT64_MAX);
-    }
-    ctki_count_locked (&outbox->self->accepted, 1);
-    ctki_count_locked (&outbox->self->delivered, 1);
-    ctki_count_locked (&outbox->self->received, 1);
-    return 0;
-}
-
-/* Into the router's mailbox: small ones by copy, large ones by reference. */
-static int append (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, const dest_t *dest, ctki_buf_t *body)
-{
-    ctki_mailbox_t *mailbox = &outbox->mailbox;
-    bool many = dest->crowd != NULL;
-    void *to = many ? (void *) dest->crowd : (void *) dest->peer;
-    ctki_record_t record = ctki_record_of (envelope, many);
-    if (body)
-        return ctki_writer_large (&mailbox->writer, &mailbox->items, to, many, &record, body, body->data, body->size);
-    return ctki_writer_put (&mailbox->writer, &mailbox->items, to, many, &record, envelope->data);
-}
-
-/* An item for a crowd holds a reference of it, one per item: whoever began the
- * item gave it, later ones of the same run give theirs back. */
-static int enqueue (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, dest_t *dest, ctki_buf_t *body)
-{
-    const ctki_item_t *before = outbox->mailbox.items.tail;
-    if (append (outbox, envelope, dest, body))
-        return ENOMEM;
-    if (!dest->crowd) {
-        ctki_count_locked (&dest->peer->accepted, 1);
-        return 0;
-    }
-    for (size_t i = 0; i < dest->crowd->count; i++)
-        ctki_count_locked (&dest->crowd->peer[i]->accepted, 1);
-    if (outbox->mailbox.items.tail == before)
-        ctki_crowd_release (dest->crowd);
-    dest->crowd = NULL;
-    return 0;
-}
-
-static void unreserve (const dest_t *dest, uint64_t charge)
-{
-    if (dest->peer)
-        atomic_fetch_sub (&dest->peer->queued_bytes, charge);
-    for (size_t i = 0; dest->crowd && i < dest->crowd->count; i++)
-        atomic_fetch_sub (&dest->crowd->peer[i]->queued_bytes, charge);
 }
 
 /* ---- refusals */
@@ -450,19 +484,11 @@ static int check (const ctki_outbox_t *outbox, const ctalk_envelope_t *envelope)
 static int try_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, int timeout_ms,
                     int64_t *deadline_us, dest_t *dest)
 {
-    uint64_t charge = envelope->size + CTKI_CHARGE_BYTES;
     int rc = find (outbox, envelope->pid, dest);
     if (rc)
         return rc;
-    rc = dest->peer ? admit_one (outbox, envelope, charge, timeout_ms, deadline_us, dest)
-                    : admit_all (outbox, envelope, charge, timeout_ms, deadline_us, dest);
-    if (rc || (dest->crowd && dest->crowd->count == 0))
-        return rc;
-    rc = dest->peer && dest->peer == outbox->self ? deliver_locally (outbox, envelope, body)
-                                                  : enqueue (outbox, envelope, dest, body);
-    if (rc)
-        unreserve (dest, charge);
-    return rc;
+    return dest->peer ? send_one (outbox, envelope, body, timeout_ms, deadline_us, dest)
+                      : send_all (outbox, envelope, body, timeout_ms, deadline_us, dest);
 }
 
 /* Accepts one envelope, or counts why not; *used: it took the body. */
@@ -471,7 +497,7 @@ static int accept_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, 
 {
     dest_t dest = {0};
     int rc = try_one (outbox, envelope, body, timeout_ms, deadline_us, &dest);
-    *used = rc == 0 && !dest.crowd; /* a crowd that is still here was empty, or nothing was sent */
+    *used = dest.used;
     if (rc)
         count_refusal (outbox, dest.peer, rc);
     if (dest.held)
@@ -539,11 +565,11 @@ static int send_small (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes,
         done += rc == 0;
     } while (rc == 0 && done < count && !is_large (&envelopes[done]) && check (outbox, &envelopes[done]) == 0);
     bool ring = outbox->mailbox.items.head && ctki_mailbox_filled (&outbox->mailbox);
+    if (ring)
+        ctki_count_locked (&outbox->rung, 1);
     ctki_outbox_unlock (outbox);
-    if (ring) {
-        ctki_count (&outbox->rung, 1);
+    if (ring)
         ctki_bell_ring (outbox->bell);
-    }
     *accepted += done;
     return rc;
 }

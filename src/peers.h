@@ -48,7 +48,6 @@ typedef struct ctki_peer {
 
     /* Under the outbox's lock. */
     char *endpoint;     /* where to connect; NULL: not known yet (its port is the system's choice) */
-    bool removed;       /* no longer in the cluster */
     unsigned standing;  /* waiting senders that stand in line here */
     int judged;         /* how it stood to the last broadcast */
     unsigned long mark; /* the last pass over the line that found somebody standing here */
@@ -59,12 +58,15 @@ typedef struct ctki_peer {
     bool ring;                  /* its mailbox got something in this step */
     struct ctki_peer *ring_next;
 
+    struct ctki_peer *gone_next; /* the server's list of removed peers whose figures still move */
+
     /* Atomic, each on its own. */
     ctki_count_t queued_bytes; /* the charge admitted and not settled */
     atomic_int state;          /* CTALK_STATE_... */
     atomic_int_fast64_t state_since_us;
     atomic_int_fast64_t heard_us; /* when a valid frame last came, on either connection; 0: never */
     ctki_count_t incarnation;     /* as last seen */
+    atomic_bool removed;          /* no longer in the cluster; set under the outbox's lock */
     atomic_bool left;             /* it said goodbye and has not come back */
     ctki_count_t accepted, delivered, abandoned, in_doubt, skipped;
     ctki_count_t refused_full, refused_not_up;

@@ -44,7 +44,10 @@ void ctki_route_fini (ctki_route_t *route)
 
 int ctki_route_list (ctki_route_t *route, ctalk_pid_t pid, size_t number)
 {
-    return ctki_map_put (&route->map, (uint64_t) pid, tag (number));
+    if (ctki_map_put (&route->map, (uint64_t) pid, tag (number)))
+        return -1;
+    stale (route);
+    return 0;
 }
 
 size_t ctki_route_count (const ctki_route_t *route)

@@ -242,6 +242,11 @@ static uint64_t unmake (ctalk_server_t *server)
             nanosleep (&(struct timespec) {.tv_nsec = 100 * 1000}, NULL); /* libzmq tells nobody when it lets go */
         ctki_flow_release (&node->inbox, node->outbox.local);
         ctki_inbox_fini (&node->inbox);
+        while (node->gone) {
+            ctki_peer_t *peer = node->gone;
+            node->gone = peer->gone_next;
+            ctki_peer_release (peer);
+        }
         ctki_route_fini (&node->outbox.route);
         ctki_peer_release (node->outbox.self);
         ctki_outbox_fini (&node->outbox);
@@ -455,6 +460,74 @@ int ctalk_server_peer_state (ctalk_server_t *server, ctalk_pid_t pid)
     return state;
 }
 
+/* ---- what a peer's figures are, and what removed ones leave */
+
+static void add_stats (ctki_peer_t *peer, void *arg)
+{
+    ctalk_stats_t *stats = arg;
+    uint64_t delivered = ctki_counted (&peer->delivered), abandoned = ctki_counted (&peer->abandoned);
+    uint64_t consumed = ctki_counted (&peer->consumed), lost = ctki_counted (&peer->no_such_actor);
+    uint64_t accepted = ctki_counted (&peer->accepted), received = ctki_counted (&peer->received);
+    stats->accepted += accepted;
+    stats->delivered += delivered;
+    stats->abandoned += abandoned;
+    stats->in_doubt += ctki_counted (&peer->in_doubt);
+    stats->queued += accepted - delivered - abandoned;
+    stats->queued_bytes += accepted - delivered - abandoned ? ctki_counted (&peer->queued_bytes) : 0;
+    stats->skipped += ctki_counted (&peer->skipped);
+    stats->refused_full += ctki_counted (&peer->refused_full);
+    stats->refused_not_up += ctki_counted (&peer->refused_not_up);
+    stats->received += received;
+    stats->consumed += consumed;
+    stats->no_such_actor += lost;
+    stats->in_inbox += received - consumed - lost;
+    stats->duplicates += ctki_counted (&peer->duplicates);
+    stats->malformed += ctki_counted (&peer->malformed);
+    stats->retransmitted += ctki_counted (&peer->retransmitted);
+    stats->reconnects += ctki_counted (&peer->reconnects);
+    stats->rtt_us = CTKI_MAX (stats->rtt_us, ctki_counted (&peer->rtt_us));
+    stats->rtt_worst_us = CTKI_MAX (stats->rtt_worst_us, ctki_counted (&peer->rtt_worst_us));
+}
+
+/* Every field is a sum but the round trip, of which the worst counts. */
+static void add_sums (ctalk_stats_t *stats, const ctalk_stats_t *more)
+{
+    uint64_t rtt_us = CTKI_MAX (stats->rtt_us, more->rtt_us);
+    uint64_t worst_us = CTKI_MAX (stats->rtt_worst_us, more->rtt_worst_us);
+    uint64_t *to = (uint64_t *) stats;
+    const uint64_t *from = (const uint64_t *) more;
+    for (size_t i = 0; i < sizeof *stats / sizeof *to; i++)
+        to[i] += from[i];
+    stats->rtt_us = rtt_us;
+    stats->rtt_worst_us = worst_us;
+}
+
+/* Removed peers that nobody holds any more are summed up and freed. With the
+ * outbox locked. */
+static void fold_gone (ctki_node_t *node)
+{
+    for (ctki_peer_t **link = &node->gone; *link;) {
+        ctki_peer_t *peer = *link;
+        if (atomic_load (&peer->refs) > 1) {
+            link = &peer->gone_next;
+            continue;
+        }
+        *link = peer->gone_next;
+        add_stats (peer, &node->gone_sums);
+        ctki_peer_release (peer);
+    }
+}
+
+/* Takes over the reference of a peer that was removed. */
+static void remember (ctki_node_t *node, ctki_peer_t *peer)
+{
+    ctki_outbox_lock (&node->outbox);
+    peer->gone_next = node->gone;
+    node->gone = peer;
+    fold_gone (node);
+    ctki_outbox_unlock (&node->outbox);
+}
+
 /* ---- members come and go */
 
 /* With the outbox locked: a peer with this endpoint. A reference; NULL: errno. */
@@ -529,7 +602,8 @@ int ctalk_server_remove_peer (ctalk_server_t *server, ctalk_pid_t pid)
     if (peer)
         ctki_router_remove (server->router, peer, ctki_now_us () + REMOVE_MS * CTKI_MS);
     ctki_gate_open (&server->node.changed);
-    ctki_peer_release (peer);
+    if (peer)
+        remember (&server->node, peer);
     leave (server, OTHER);
     return known ? 0 : fail (ESRCH);
 }
@@ -794,33 +868,6 @@ void ctalk_envelope_close (ctalk_envelope_t *envelope)
 
 /* ---- figures */
 
-static void add_stats (ctki_peer_t *peer, void *arg)
-{
-    ctalk_stats_t *stats = arg;
-    uint64_t delivered = ctki_counted (&peer->delivered), abandoned = ctki_counted (&peer->abandoned);
-    uint64_t consumed = ctki_counted (&peer->consumed), lost = ctki_counted (&peer->no_such_actor);
-    uint64_t accepted = ctki_counted (&peer->accepted), received = ctki_counted (&peer->received);
-    stats->accepted += accepted;
-    stats->delivered += delivered;
-    stats->abandoned += abandoned;
-    stats->in_doubt += ctki_counted (&peer->in_doubt);
-    stats->queued += accepted - delivered - abandoned;
-    stats->queued_bytes += ctki_counted (&peer->queued_bytes);
-    stats->skipped += ctki_counted (&peer->skipped);
-    stats->refused_full += ctki_counted (&peer->refused_full);
-    stats->refused_not_up += ctki_counted (&peer->refused_not_up);
-    stats->received += received;
-    stats->consumed += consumed;
-    stats->no_such_actor += lost;
-    stats->in_inbox += received - consumed - lost;
-    stats->duplicates += ctki_counted (&peer->duplicates);
-    stats->malformed += ctki_counted (&peer->malformed);
-    stats->retransmitted += ctki_counted (&peer->retransmitted);
-    stats->reconnects += ctki_counted (&peer->reconnects);
-    stats->rtt_us = CTKI_MAX (stats->rtt_us, ctki_counted (&peer->rtt_us));
-    stats->rtt_worst_us = CTKI_MAX (stats->rtt_worst_us, ctki_counted (&peer->rtt_worst_us));
-}
-
 static void add_totals (ctalk_server_t *server, ctalk_stats_t *stats)
 {
     ctki_node_t *node = &server->node;
@@ -828,6 +875,10 @@ static void add_totals (ctalk_server_t *server, ctalk_stats_t *stats)
     ctki_outbox_lock (outbox);
     ctki_route_each (&outbox->route, add_stats, stats);
     add_stats (outbox->self, stats);
+    fold_gone (node);
+    for (ctki_peer_t *peer = node->gone; peer; peer = peer->gone_next)
+        add_stats (peer, stats);
+    add_sums (stats, &node->gone_sums);
     ctki_outbox_unlock (outbox);
     stats->refused_full += ctki_counted (&outbox->refused_full);
     stats->refused_not_up += ctki_counted (&outbox->refused_not_up);

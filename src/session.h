@@ -30,7 +30,7 @@ enum {
     CTKI_ACK_WAIT_MS = 20,    /* the shortest that a sender waits for one before it asks */
     CTKI_GAP_MS = 20,         /* between two reports of one gap */
     CTKI_LEAVING_MS = 20,     /* between two final acknowledgements of a closing receiver */
-    CTKI_HALF_MS = 10000      /* a session that was offered and not used is forgotten */
+    CTKI_RTT_MAX_MS = 10000   /* an older echo is not measured */
 };
 
 /* What both halves know from the start. */
@@ -183,13 +183,12 @@ static inline bool ctki_out_empty (const ctki_out_t *out)
 typedef struct {
     bool on;
     uint64_t inc, sid, rid;
-    int64_t until_us;
 } ctki_half_t;
 
 typedef struct ctki_in {
     ctki_session_setup_t setup;
 
-    ctki_half_t half; /* a session that was offered; never disturbs the open one */
+    ctki_half_t half; /* a session that was offered; it waits, and never disturbs the open one */
 
     bool open;
     bool left; /* the peer said BYE and has not come back */
@@ -271,8 +270,5 @@ void ctki_in_leave (ctki_in_t *in, int64_t now_us);
 
 /* The connection in->rid is gone. */
 void ctki_in_unreachable (ctki_in_t *in);
-
-/* An offered session that nobody used; returns its sid to be forgotten, or 0. */
-uint64_t ctki_in_expire (ctki_in_t *in, int64_t now_us);
 
 #endif

@@ -10,7 +10,7 @@
 
 void ctki_in_init (ctki_in_t *in, const ctki_session_setup_t *setup)
 {
-    *in = (ctki_in_t) {.setup = *setup, .ack_at_us = CTKI_FOREVER};
+    *in = (ctki_in_t){.setup = *setup, .ack_at_us = CTKI_FOREVER};
 }
 
 static void drop_partial (ctki_in_t *in)
@@ -68,12 +68,17 @@ void ctki_in_consumed (ctki_in_t *in, int64_t now_us, uint64_t envelopes, uint64
         in->ack_at_us = CTKI_MIN (in->ack_at_us, now_us);
 }
 
+static void owe (ctki_in_t *in, int64_t when_us)
+{
+    in->ack_at_us = CTKI_MIN (in->ack_at_us, when_us);
+}
+
 /* ---- greeting */
 
 static void answer (const ctki_in_t *in, ctki_effects_t *fx, ctki_type_t type, uint64_t sid, uint64_t n)
 {
     fx->reply = true;
-    fx->answer = (ctki_frame_t) {
+    fx->answer = (ctki_frame_t){
         .version = CTKI_WIRE_VERSION, .type = (uint8_t) type, .sid = sid, .n = n, .round = in->round, .gen = in->gen};
 }
 
@@ -83,36 +88,54 @@ static void reject (const ctki_in_t *in, ctki_effects_t *fx, uint32_t reason)
     fx->answer.u.reason = reason;
 }
 
+/* An older connection never takes the way back over. */
+static void take_way_back (ctki_in_t *in, uint64_t rid, uint32_t gen)
+{
+    if ((int32_t) (gen - in->gen) < 0)
+        return;
+    in->rid = rid;
+    in->gen = gen;
+}
+
 static void welcome_resumed (ctki_in_t *in, ctki_effects_t *fx, const ctki_hello_t *hello)
 {
     raise_credit (in);
     answer (in, fx, CTKI_WELCOME, in->sid, in->expected);
     fx->answer.flags = CTKI_F_RESUMED;
-    fx->answer.u.welcome = (ctki_welcome_t) {.inc = in->setup.inc,
-                                             .nonce = hello->nonce,
-                                             .received = in->received,
-                                             .consumed = in->consumed,
-                                             .credit_frame = in->credit_frame,
-                                             .credit_byte = in->credit_byte};
+    fx->answer.u.welcome = (ctki_welcome_t){.inc = in->setup.inc,
+                                            .nonce = hello->nonce,
+                                            .received = in->received,
+                                            .consumed = in->consumed,
+                                            .credit_frame = in->credit_frame,
+                                            .credit_byte = in->credit_byte};
 }
 
-/* Offers a session: the same sid to the same incarnation however often it asks. */
-static void welcome_new (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_hello_t *hello, uint64_t fresh_sid,
-                         ctki_effects_t *fx)
+/* Offers a session: the same sid to the same incarnation however often and
+ * late it asks. It may have sent frames with it that were lost: by the same sid
+ * it knows that none of them came. */
+static void welcome_new (ctki_in_t *in, uint64_t rid, const ctki_hello_t *hello, uint64_t fresh_sid, ctki_effects_t *fx)
 {
     if (!in->half.on || in->half.inc != hello->inc) {
         if (in->half.on)
             fx->sid_ended[0] = in->half.sid;
-        in->half = (ctki_half_t) {.on = true, .inc = hello->inc, .sid = fresh_sid};
+        in->half = (ctki_half_t){.on = true, .inc = hello->inc, .sid = fresh_sid};
         fx->sid_offered = fresh_sid;
     }
     in->half.rid = rid;
-    in->half.until_us = now_us + CTKI_HALF_MS * CTKI_MS;
     answer (in, fx, CTKI_WELCOME, in->half.sid, 1);
-    fx->answer.u.welcome = (ctki_welcome_t) {.inc = in->setup.inc,
-                                             .nonce = hello->nonce,
-                                             .credit_frame = in->setup.window_frames,
-                                             .credit_byte = in->setup.window_bytes};
+    fx->answer.u.welcome = (ctki_welcome_t){.inc = in->setup.inc,
+                                            .nonce = hello->nonce,
+                                            .credit_frame = in->setup.window_frames,
+                                            .credit_byte = in->setup.window_bytes};
+}
+
+/* Who greets again has missed the final acknowledgement, or it was given up. */
+static void say_leaving_again (ctki_in_t *in, int64_t now_us)
+{
+    if (!in->leaving || in->left)
+        return;
+    in->confirmed = false;
+    owe (in, now_us);
 }
 
 static void on_hello (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_frame_t *frame, uint64_t fresh_sid,
@@ -126,15 +149,15 @@ static void on_hello (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
     else if (hello->dst != in->setup.self || hello->src != in->setup.peer)
         reject (in, fx, CTKI_WHY_PID);
     else if (in->open && in->inc == hello->inc && in->sid == hello->prev_sid) {
-        in->rid = rid;
-        in->gen = frame->gen;
         fx->valid = true;
+        take_way_back (in, rid, frame->gen);
+        say_leaving_again (in, now_us);
         welcome_resumed (in, fx, hello);
     } else if (in->leaving)
         reject (in, fx, CTKI_WHY_CLOSING);
     else {
         fx->valid = true;
-        welcome_new (in, now_us, rid, hello, fresh_sid, fx);
+        welcome_new (in, rid, hello, fresh_sid, fx);
     }
 }
 
@@ -168,11 +191,6 @@ static void commit (ctki_in_t *in, uint32_t gen, ctki_effects_t *fx)
 
 /* ---- data */
 
-static void owe (ctki_in_t *in, int64_t when_us)
-{
-    in->ack_at_us = CTKI_MIN (in->ack_at_us, when_us);
-}
-
 /* The frame is taken: it counts for credit and acknowledgement. */
 static void taken (ctki_in_t *in, int64_t now_us, uint64_t charge, uint32_t count)
 {
@@ -181,6 +199,7 @@ static void taken (ctki_in_t *in, int64_t now_us, uint64_t charge, uint32_t coun
     in->received_byte += charge;
     in->unacked_frames++;
     in->unacked_byte += charge;
+    in->ack_flags &= (uint16_t) ~CTKI_F_GAP; /* closed before it was reported: no reason to go back */
     bool enough = in->unacked_frames >= CTKI_MIN (CTKI_ACK_FRAMES, in->setup.window_frames / 2)
                   || in->unacked_byte >= in->setup.window_bytes / 2;
     owe (in, enough ? now_us : now_us + CTKI_ACK_DELAY_MS * CTKI_MS);
@@ -213,11 +232,19 @@ static bool check_run (const ctki_in_t *in, const uint8_t *records, size_t size,
 
 typedef enum { TAKE, DROP, BAD } verdict_t;
 
+/* A sender that takes more than it was given is malformed (R12). */
+static bool over_credit (const ctki_in_t *in, uint64_t charge)
+{
+    return charge > in->credit_byte - in->received_byte;
+}
+
 /* A fragment in a frame of its own. */
 static verdict_t on_fragment (ctki_in_t *in, const ctki_record_t *record, const uint8_t *data, ctki_effects_t *fx)
 {
     bool first = (record->flags & CTKI_R_FIRST) != 0;
     uint64_t charge = record->len + (first ? (uint64_t) CTKI_CHARGE_BYTES : 0);
+    if (over_credit (in, charge))
+        return BAD;
     if (first) {
         if (in->partial || record->total > in->setup.message_bytes || record->len >= record->total)
             return BAD;
@@ -265,12 +292,12 @@ static verdict_t on_split (ctki_in_t *in, const ctki_frame_t *frame, ctki_effect
     fx->count = 1;
     fx->frames = 1;
     fx->charge = record.len + CTKI_CHARGE_BYTES;
-    return TAKE;
+    return over_credit (in, fx->charge) ? BAD : TAKE;
 }
 
 static verdict_t on_run (const ctki_in_t *in, const uint8_t *records, size_t size, ctki_effects_t *fx)
 {
-    if (in->partial || !check_run (in, records, size, fx))
+    if (in->partial || !check_run (in, records, size, fx) || over_credit (in, fx->charge))
         return BAD;
     fx->give = CTKI_GIVE_RUN;
     fx->frames = 1;
@@ -367,22 +394,22 @@ static void reset (const ctki_in_t *in, uint64_t sid, ctki_effects_t *fx)
 void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_frame_t *frame, uint64_t fresh_sid,
                       ctki_effects_t *fx)
 {
-    *fx = (ctki_effects_t) {0};
+    *fx = (ctki_effects_t){0};
     if (frame->type == CTKI_HELLO) {
         on_hello (in, now_us, rid, frame, fresh_sid, fx);
         return;
     }
-    if (in->half.on && frame->sid == in->half.sid && !in->leaving)
+    if (in->half.on && frame->sid == in->half.sid) {
         commit (in, frame->gen, fx);
+        if (in->leaving)
+            owe (in, now_us); /* it learns from the first acknowledgement that it came too late */
+    }
     if (!in->open || frame->sid != in->sid) {
         reset (in, frame->sid, fx);
         return;
     }
     fx->valid = true;
-    if ((int32_t) (frame->gen - in->gen) >= 0) { /* an older connection never takes the way back over */
-        in->rid = rid;
-        in->gen = frame->gen;
-    }
+    take_way_back (in, rid, frame->gen);
     in->round = frame->round;
     if (frame->type == CTKI_BYE)
         on_bye (in, frame, fx);
@@ -403,18 +430,18 @@ bool ctki_in_next (ctki_in_t *in, int64_t now_us, ctki_frame_t *frame)
     if (!in->open || now_us < in->ack_at_us)
         return false;
     raise_credit (in);
-    *frame = (ctki_frame_t) {.version = CTKI_WIRE_VERSION,
-                             .type = CTKI_ACK,
-                             .flags = (uint16_t) (in->ack_flags | (in->leaving ? CTKI_F_LEAVING : 0)),
-                             .sid = in->sid,
-                             .n = in->expected,
-                             .round = in->round,
-                             .gen = in->gen};
-    frame->u.ack = (ctki_ack_t) {.received = in->received,
-                                 .consumed = in->consumed,
-                                 .credit_frame = in->credit_frame,
-                                 .credit_byte = in->credit_byte,
-                                 .stamp = in->echo_stamp};
+    *frame = (ctki_frame_t){.version = CTKI_WIRE_VERSION,
+                            .type = CTKI_ACK,
+                            .flags = (uint16_t) (in->ack_flags | (in->leaving ? CTKI_F_LEAVING : 0)),
+                            .sid = in->sid,
+                            .n = in->expected,
+                            .round = in->round,
+                            .gen = in->gen};
+    frame->u.ack = (ctki_ack_t){.received = in->received,
+                                .consumed = in->consumed,
+                                .credit_frame = in->credit_frame,
+                                .credit_byte = in->credit_byte,
+                                .stamp = in->echo_stamp};
     return true;
 }
 
@@ -428,16 +455,7 @@ void ctki_in_acked (ctki_in_t *in, int64_t now_us)
 
 int64_t ctki_in_deadline (const ctki_in_t *in)
 {
-    int64_t due = in->open ? in->ack_at_us : CTKI_FOREVER;
-    return in->half.on ? CTKI_MIN (due, in->half.until_us) : due;
-}
-
-uint64_t ctki_in_expire (ctki_in_t *in, int64_t now_us)
-{
-    if (!in->half.on || now_us < in->half.until_us)
-        return 0;
-    in->half.on = false;
-    return in->half.sid;
+    return in->open ? in->ack_at_us : CTKI_FOREVER;
 }
 
 /* ---- closing */

@@ -13,7 +13,7 @@ enum { RING_FIRST = 16 };
 
 void ctki_out_init (ctki_out_t *out, const ctki_session_setup_t *setup, int64_t now_us)
 {
-    *out = (ctki_out_t) {.setup = *setup, .started_us = now_us, .una = 1, .next = 1, .send = 1, .given = 1};
+    *out = (ctki_out_t){.setup = *setup, .started_us = now_us, .una = 1, .next = 1, .send = 1, .given = 1};
     out->ack_wait_us = CTKI_ACK_WAIT_MS * CTKI_MS;
     out->probe_wait_us = CTKI_PROBE_MIN_MS * CTKI_MS;
     out->hello_wait_us = CTKI_HELLO_MIN_MS * CTKI_MS;
@@ -94,7 +94,7 @@ static size_t slice (const ctki_out_t *out, uint64_t credit, ctki_sent_t *sent)
 {
     ctki_item_t *item = out->queue.head;
     size_t left = item->size - out->cut;
-    *sent = (ctki_sent_t) {.item = item, .data = item->data + out->cut};
+    *sent = (ctki_sent_t){.item = item, .data = item->data + out->cut};
     if (item->kind == CTKI_LARGE) {
         size_t size = CTKI_MIN (left, (size_t) out->setup.frame_bytes);
         sent->charge = size + (out->cut == 0 ? CTKI_CHARGE_BYTES : 0u);
@@ -262,11 +262,14 @@ static bool on_welcome (ctki_out_t *out, int64_t now_us, const ctki_frame_t *fra
         if (frame->sid != out->sid || frame->n < out->una || frame->n > out->given)
             return false;
         resume (out, now_us, frame);
-    } else {
-        if (frame->n != 1)
-            return false;
+    } else if (frame->n != 1)
+        return false;
+    else if (frame->sid != out->sid)
         new_session (out, frame);
-    }
+    else if (out->una == 1)
+        resume (out, now_us, frame); /* offered again: no frame of it ever came over, nothing is in doubt */
+    else
+        return false;
     out->state = CTKI_OUT_OPEN;
     out->ack_us = now_us;
     out->rejected = 0;
@@ -277,7 +280,7 @@ static bool on_welcome (ctki_out_t *out, int64_t now_us, const ctki_frame_t *fra
 static void measure (ctki_out_t *out, int64_t now_us, uint64_t stamp)
 {
     int64_t rtt = now_us - (int64_t) stamp;
-    if (rtt < 0 || rtt > CTKI_HALF_MS * CTKI_MS)
+    if (rtt < 0 || rtt > CTKI_RTT_MAX_MS * CTKI_MS)
         return;
     out->srtt_us = out->srtt_us ? out->srtt_us + (rtt - out->srtt_us) / 8 : rtt;
     out->rtt_worst_us = CTKI_MAX (out->rtt_worst_us, rtt);
@@ -342,6 +345,8 @@ static bool on_reject (ctki_out_t *out, int64_t now_us, const ctki_frame_t *fram
     if (out->state != CTKI_OUT_GREET)
         return false;
     out->rejected = frame->u.reason;
+    if (frame->u.reason == CTKI_WHY_CLOSING)
+        out->leaving = true; /* that incarnation never opens a session with us */
     out->hello_wait_us = CTKI_HELLO_MAX_MS * CTKI_MS;
     out->hello_at_us = now_us + out->hello_wait_us;
     return true;
@@ -454,12 +459,12 @@ void ctki_out_dismiss (ctki_out_t *out)
 static void control (const ctki_out_t *out, ctki_emit_t *emit, ctki_type_t type)
 {
     emit->sent = NULL;
-    emit->frame = (ctki_frame_t) {.version = CTKI_WIRE_VERSION,
-                                  .type = (uint8_t) type,
-                                  .sid = out->sid,
-                                  .n = out->next,
-                                  .round = out->round,
-                                  .gen = out->gen};
+    emit->frame = (ctki_frame_t){.version = CTKI_WIRE_VERSION,
+                                 .type = (uint8_t) type,
+                                 .sid = out->sid,
+                                 .n = out->next,
+                                 .round = out->round,
+                                 .gen = out->gen};
 }
 
 static void make_hello (const ctki_out_t *out, ctki_emit_t *emit)
@@ -484,7 +489,7 @@ static void make_ping (const ctki_out_t *out, int64_t now_us, ctki_emit_t *emit)
     control (out, emit, CTKI_PING);
     emit->frame.n = out->send;
     emit->frame.flags = (uint16_t) (CTKI_F_ACK_NOW | (out->leaving_seen ? CTKI_F_LEAVING_SEEN : 0));
-    emit->frame.u.ping = (ctki_ping_t) {.stamp = (uint64_t) now_us, .inc = out->peer_inc};
+    emit->frame.u.ping = (ctki_ping_t){.stamp = (uint64_t) now_us, .inc = out->peer_inc};
 }
 
 /* When the next PING is due, by the three clocks of R6 and section 3.9. */
@@ -608,7 +613,7 @@ static int whole_run (const ctki_emit_t *emit, ctki_part_t parts[2])
     size_t size = CTKI_HEAD_BYTES + sent->size;
     ctki_wire_put_head (head, &emit->frame);
     ctki_put32 (head + size, ctki_crc32c (0, head, size));
-    parts[0] = (ctki_part_t) {.data = head, .size = size + CTKI_CRC_BYTES, .buf = sent->item->home};
+    parts[0] = (ctki_part_t){.data = head, .size = size + CTKI_CRC_BYTES, .buf = sent->item->home};
     return 1;
 }
 
@@ -636,8 +641,8 @@ static int two_parts (const ctki_emit_t *emit, uint8_t *scratch, ctki_part_t par
     else
         crc = ctki_crc32c (crc, sent->data, sent->size);
     ctki_put32 (scratch + size, crc);
-    parts[0] = (ctki_part_t) {.data = scratch, .size = size + CTKI_CRC_BYTES};
-    parts[1] = (ctki_part_t) {.data = sent->data, .size = sent->size, .buf = item->body ? item->body : item->home};
+    parts[0] = (ctki_part_t){.data = scratch, .size = size + CTKI_CRC_BYTES};
+    parts[1] = (ctki_part_t){.data = sent->data, .size = sent->size, .buf = item->body ? item->body : item->home};
     return 2;
 }
 
@@ -646,7 +651,7 @@ int ctki_emit_parts (const ctki_emit_t *emit, uint8_t scratch[CTKI_SCRATCH_BYTES
     const ctki_sent_t *sent = emit->sent;
     if (!sent) {
         size_t size = ctki_wire_encode (&emit->frame, scratch, CTKI_SCRATCH_BYTES);
-        parts[0] = (ctki_part_t) {.data = scratch, .size = size};
+        parts[0] = (ctki_part_t){.data = scratch, .size = size};
         return 1;
     }
     if (sent->item->in_place && sent->size == sent->item->size)

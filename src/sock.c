@@ -16,6 +16,7 @@
 
 #include "src/error.h"
 #include "src/mem.h"
+#include "src/sys.h"
 
 #if defined(__SANITIZE_THREAD__)
 #define CTKI_TSAN 1
@@ -32,9 +33,13 @@ void __tsan_release (void *address);
 static char pipe_order;
 #define ORDER_RELEASE() __tsan_release (&pipe_order)
 #define ORDER_ACQUIRE() __tsan_acquire (&pipe_order)
+#define BUF_RELEASE(buf) __tsan_release (buf)
+#define BUF_ACQUIRE(buf) __tsan_acquire (buf)
 #else
 #define ORDER_RELEASE() ((void) 0)
 #define ORDER_ACQUIRE() ((void) 0)
+#define BUF_RELEASE(buf) ((void) 0)
+#define BUF_ACQUIRE(buf) ((void) 0)
 #endif
 
 /* ---- the context */
@@ -68,12 +73,42 @@ static void watch_forks (void)
     pthread_atfork (before_fork, after_fork_parent, after_fork_child);
 }
 
+static void *idle (void *gate)
+{
+    pthread_mutex_lock (gate);
+    pthread_mutex_unlock (gate);
+    return NULL;
+}
+
+/* libzmq ends the process when it cannot start its threads (pitfall D5): see
+ * first whether so many can be there at once. */
+static bool threads_can_be_started (unsigned count)
+{
+    enum { MOST = 66 };
+    pthread_t threads[MOST];
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    unsigned started = 0;
+    count = CTKI_MIN (count, (unsigned) MOST);
+    pthread_mutex_lock (&gate);
+    while (started < count && ctki_thread_start (&threads[started], "ct-probe", idle, &gate) == 0)
+        started++;
+    pthread_mutex_unlock (&gate);
+    for (unsigned i = 0; i < started; i++)
+        pthread_join (threads[i], NULL);
+    return started == count;
+}
+
 static void *new_context (int io_threads, ctalk_error_t *error)
 {
     int major, minor, patch;
     zmq_version (&major, &minor, &patch);
     if (major * 10000 + minor * 100 + patch < 40304) {
         ctki_error_set (error, ENOTSUP, "libzmq %d.%d.%d is too old: 4.3.4 or newer is needed", major, minor, patch);
+        return NULL;
+    }
+    if (!threads_can_be_started ((unsigned) io_threads + 1)) {
+        ctki_error_set (error, EAGAIN, "cannot start the %d threads that libzmq needs: raise the limit with ulimit -u",
+                        io_threads + 1);
         return NULL;
     }
     struct rlimit limit = {0};
@@ -248,6 +283,10 @@ void ctki_sock_unbind (ctki_sock_t *sock, const char *bound, int wait_ms)
             zmq_close (events);
             events = NULL;
         }
+        if (!events) { /* nobody would read the event: the I/O thread would wait for a reader */
+            zmq_socket_monitor (sock->zmq, NULL, 0);
+            sock->watched = false;
+        }
     }
     int rc = zmq_unbind (sock->zmq, bound);
     if (events) {
@@ -292,6 +331,7 @@ unsigned ctki_sock_events (ctki_sock_t *sock)
 static void let_go (void *data, void *hint)
 {
     (void) data;
+    BUF_ACQUIRE (hint);
     ctki_buf_release (hint, 1);
 }
 
@@ -300,6 +340,7 @@ static void let_go_owned (void *data, void *hint)
 {
     (void) data;
     ctki_buf_t *buf = hint;
+    BUF_ACQUIRE (buf);
     atomic_fetch_sub_explicit (&buf->io_refs, 1, memory_order_release);
 }
 
@@ -312,6 +353,7 @@ static int fill (zmq_msg_t *msg, const ctki_part_t *part)
             memcpy (zmq_msg_data (msg), part->data, part->size);
         return 0;
     }
+    BUF_RELEASE (part->buf);
     /* libzmq only reads it */
     void *data = (void *) (uintptr_t) part->data;
     if (zmq_msg_init_data (msg, data, part->size, part->buf->owned ? let_go_owned : let_go, part->buf))

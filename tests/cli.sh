@@ -429,6 +429,7 @@ none_left ()
 test_demo_trouble ()
 {
     start_demo
+    # shellcheck disable=SC2086 # a word per process
     set -- $children
     is "demo: a process per server" $# 3
     kill -KILL "$2"
@@ -439,6 +440,7 @@ test_demo_trouble ()
     none_left "demo: a server is killed: none left"
 
     start_demo --timeout 1000
+    # shellcheck disable=SC2086 # a word per process
     set -- $children
     kill -STOP "$2"
     end_demo

@@ -97,7 +97,7 @@ START_TEST (largest_message)
     take_payload (cluster.server[2], 1, 1, 3 * MIB);
     ctalk_envelope_t envelope = ctki_traffic_envelope (2, 2, buffer, 3 * MIB + 1);
     CTKI_FAILS (EMSGSIZE, ctalk_send (cluster.server[1], &envelope, -1));
-    ck_assert_uint_eq (ctki_cluster_stats (cluster.server[1], 2).refused_too_big, 1);
+    ck_assert_uint_eq (ctki_cluster_stats (cluster.server[1], CTALK_BROADCAST).refused_too_big, 1);
     ctki_traffic_send (cluster.server[1], 2, 3, "after");
     ctki_traffic_expect (cluster.server[2], 1, 3, "after");
     free (buffer);

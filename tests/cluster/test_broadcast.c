@@ -83,6 +83,7 @@ START_TEST (down_and_full_is_skipped)
     }
     ck_assert_uint_eq (ctki_cluster_stats (cluster.server[1], CTALK_BROADCAST).skipped, 3);
     ck_assert_uint_eq (ctki_cluster_stats (cluster.server[1], cluster.absent).queued, queued);
+    CTKI_SUCCEEDS (ctalk_server_flush (cluster.server[1], 2, ctki_test_long_ms ()));
     ck_assert_int_eq (ctki_cluster_close_abandoning (&cluster, 0), (int) queued);
 }
 END_TEST
@@ -205,6 +206,7 @@ START_TEST (waits_for_a_peer_that_goes_down)
     ctki_test_thread_join (&thread);
     ck_assert_int_eq (ctalk_server_peer_state (cluster.server[1], cluster.absent), CTALK_STATE_DOWN);
     ck_assert_uint_eq (ctki_cluster_stats (cluster.server[1], cluster.absent).skipped, 1);
+    CTKI_SUCCEEDS (ctalk_server_flush (cluster.server[1], 2, ctki_test_long_ms ()));
     ck_assert_int_eq (ctki_cluster_close_abandoning (&cluster, 0), (int) count);
 }
 END_TEST

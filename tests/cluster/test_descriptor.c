@@ -64,7 +64,8 @@ static bool send_with_pauses (void *arg, ctki_trouble_t *trouble)
     for (size_t sent = 0; sent < whole->count;) {
         ctki_stream_t part = *whole;
         part.first = (int64_t) sent;
-        part.count = CTKI_MIN (whole->count - sent, (size_t) rand_r (&seed) % 20 + 1);
+        size_t some = (size_t) rand_r (&seed) % 20 + 1;
+        part.count = CTKI_MIN (whole->count - sent, some);
         part.sizes = sizes;
         part.sizes_count = 2;
         if (!ctki_traffic_stream (&part, trouble))

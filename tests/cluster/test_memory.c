@@ -70,6 +70,8 @@ START_TEST (send_without_memory)
     ck_assert_uint_eq (ctki_cluster_stats (cluster.server[1], cluster.absent).queued, 0);
     CTKI_SUCCEEDS (ctalk_send (cluster.server[1], &envelope, 0));
     ctki_traffic_exchange (&cluster, 50);
+    CTKI_SUCCEEDS (ctalk_server_flush (cluster.server[1], 2, ctki_test_long_ms ()));
+    CTKI_SUCCEEDS (ctalk_server_flush (cluster.server[2], 1, ctki_test_long_ms ()));
     ck_assert_int_eq (ctki_cluster_close_abandoning (&cluster, 0), 1);
 }
 END_TEST
