@@ -115,6 +115,12 @@ int ctki_actor_tell (ctki_actor_t *actor, int kind, int64_t number, void *pointe
     return ctki_bell_command (&actor->bell, &command, sizeof command);
 }
 
+void ctki_actor_reset (ctki_actor_t *actor)
+{
+    ctki_actor_join (actor);
+    atomic_store (&actor->opened, 0);
+}
+
 void ctki_actor_join (ctki_actor_t *actor)
 {
     if (actor->running)

@@ -84,6 +84,9 @@ static inline void ctki_actor_end (ctki_actor_t *actor)
     actor->stop = true;
 }
 
+/* After a start that failed, or whose open failed: as before it. */
+void ctki_actor_reset (ctki_actor_t *actor);
+
 /* Joins the thread of an actor that ends by itself. */
 void ctki_actor_join (ctki_actor_t *actor);
 

@@ -31,7 +31,7 @@ enum {
     UNBIND_MS = 1000,       /* the longest wait for the port to be free again */
     GOODBYE_MIN_MS = 50,    /* how long a closing server answers at least, ... */
     GOODBYE_MAX_MS = 2000,  /* ... at most, ... */
-    GOODBYE_SLACK_MS = 80   /* ... and beyond its deadline: 100 ms less the time to stop */
+    GOODBYE_SLACK_MS = 60   /* ... and beyond its deadline: 100 ms less the time to stop */
 };
 
 enum { START = 1, START_ALL, FLUSH, REMOVE, DRAIN };
@@ -125,7 +125,8 @@ static ctki_sender_t *sender_of (ctki_router_t *router, ctki_peer_t *peer)
 static void start_if_stopped (ctki_peer_t *peer, void *arg)
 {
     ctki_router_t *router = arg;
-    if (peer->sender && !ctki_sender_started (peer->sender) && ctki_sender_start (peer->sender))
+    ctki_sender_t *sender = peer->sender;
+    if (sender && (!ctki_sender_started (sender) || ctki_sender_failed (sender)) && ctki_sender_start (sender))
         router->retry_us = ctki_now_us () + START_RETRY_MS * CTKI_MS;
 }
 
@@ -688,7 +689,8 @@ static int lock_path (ctki_router_t *router, ctalk_error_t *error)
     for (;;) {
         int fd = open (router->lock, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
         if (fd < 0)
-            return ctki_error_set (error, errno, "cannot make %s: %s", router->lock, strerror (errno));
+            return ctki_error_set (error, errno, "cannot bind %s: cannot make its lock file: %s", router->bind,
+                                   strerror (errno));
         if (flock (fd, LOCK_EX | LOCK_NB)) {
             close (fd);
             return ctki_error_set (error, EADDRINUSE, "cannot bind %s: another process or server is bound to it",
@@ -793,6 +795,9 @@ static int64_t step (void *self, int64_t now_us)
     int64_t until_us = keep_time (router, now_us);
     if (router->phase != RUNNING)
         until_us = CTKI_MIN (until_us, part (router, now_us));
+    if (atomic_load_explicit (&router->node->sender_failed, memory_order_relaxed)
+        && atomic_exchange (&router->node->sender_failed, false))
+        router->retry_us = CTKI_MIN (router->retry_us, now_us + START_RETRY_MS * CTKI_MS);
     if (now_us >= router->retry_us) {
         router->retry_us = CTKI_FOREVER;
         each_peer (router, start_if_stopped, router);

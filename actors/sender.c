@@ -127,6 +127,8 @@ static int open_sender (void *self, ctalk_error_t *error)
         snprintf (sender->actor.error.text, sizeof sender->actor.error.text, "the sender for pid %d: no socket: %s",
                   (int) sender->peer->pid, strerror (code));
         sender->actor.error.code = code;
+        atomic_store (&sender->node->sender_failed, true);
+        ctki_bell_ring (sender->on_end);
         return -1;
     }
     find_peer (sender);
@@ -369,6 +371,7 @@ ctki_sender_t *ctki_sender_new (ctki_node_t *node, ctki_peer_t *peer, ctki_bell_
 int ctki_sender_start (ctki_sender_t *sender)
 {
     char name[32];
+    ctki_actor_reset (&sender->actor); /* it may have failed before */
     snprintf (name, sizeof name, "ct-send-%d-%d", (int) sender->node->setup.self, (int) sender->peer->pid);
     return ctki_actor_start (&sender->actor, name);
 }
@@ -376,6 +379,11 @@ int ctki_sender_start (ctki_sender_t *sender)
 bool ctki_sender_started (const ctki_sender_t *sender)
 {
     return sender->actor.running;
+}
+
+bool ctki_sender_failed (const ctki_sender_t *sender)
+{
+    return atomic_load (&sender->actor.opened) < 0;
 }
 
 int ctki_sender_await (ctki_sender_t *sender, ctalk_error_t *error)

@@ -22,6 +22,9 @@ ctki_sender_t *ctki_sender_new (ctki_node_t *node, ctki_peer_t *peer, ctki_bell_
 int ctki_sender_start (ctki_sender_t *sender);
 bool ctki_sender_started (const ctki_sender_t *sender);
 
+/* Whether it ended at once, for want of a socket: it can be started again. */
+bool ctki_sender_failed (const ctki_sender_t *sender);
+
 /* Waits until a started one is ready. -1: the error. */
 int ctki_sender_await (ctki_sender_t *sender, ctalk_error_t *error);
 

@@ -24,6 +24,11 @@ find "$build" -name '*.trs' -exec rm -f {} +
 status=0
 make -s -C "$build" check-stress VERBOSE=1 || status=$?
 
+if [ -f "$build/tests/stress.log" ]; then
+    say "measured by the stress tests"
+    sed -n '/^  /p' "$build/tests/stress.log"
+fi
+
 # shellcheck disable=SC2046 # three words
 set -- $(count_results "$build")
 if [ "$status" -ne 0 ] && [ "$2" -eq 0 ]; then set -- "$1" 1 "$3"; fi

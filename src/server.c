@@ -554,10 +554,44 @@ static ctki_peer_t *insert (ctki_outbox_t *outbox, ctalk_pid_t pid, const char *
     return peer;
 }
 
+/* Takes a member out, with all that concerns it. Returns whether it was one. */
+static bool take_out (ctalk_server_t *server, ctalk_pid_t pid)
+{
+    ctki_outbox_t *outbox = &server->node.outbox;
+    ctki_outbox_lock (outbox);
+    bool known = ctki_route_has (&outbox->route, pid);
+    ctki_peer_t *peer = ctki_route_remove (&outbox->route, pid);
+    if (peer)
+        ctki_outbox_drop (outbox, peer);
+    ctki_outbox_unlock (outbox);
+    if (peer) {
+        ctki_router_remove (server->router, peer, ctki_now_us () + REMOVE_MS * CTKI_MS);
+        remember (&server->node, peer);
+    }
+    ctki_gate_open (&server->node.changed);
+    return known;
+}
+
+/* A peer whose sender could not be started is not added; one that was listed
+ * without a port is listed so again. */
+static void undo_add (ctalk_server_t *server, ctalk_pid_t pid, bool listed)
+{
+    ctki_outbox_t *outbox = &server->node.outbox;
+    take_out (server, pid);
+    if (!listed)
+        return;
+    ctki_peer_t *again = ctki_peer_new (pid, NULL, ctki_now_us ());
+    ctki_outbox_lock (outbox);
+    if (again && ctki_route_add (&outbox->route, again))
+        ctki_peer_release (again);
+    ctki_outbox_unlock (outbox);
+}
+
 static int add_peer (ctalk_server_t *server, ctalk_pid_t pid, const char *endpoint)
 {
     ctki_outbox_t *outbox = &server->node.outbox;
     ctki_outbox_lock (outbox);
+    bool listed = ctki_route_has (&outbox->route, pid);
     ctki_peer_t *peer = insert (outbox, pid, endpoint);
     ctki_outbox_unlock (outbox);
     if (!peer)
@@ -567,6 +601,11 @@ static int add_peer (ctalk_server_t *server, ctalk_pid_t pid, const char *endpoi
     if (!server->node.lazy || started)
         rc = ctki_router_start_sender (server->router, peer, NULL);
     ctki_peer_release (peer);
+    if (rc) {
+        int code = errno;
+        undo_add (server, pid, listed);
+        errno = code;
+    }
     return rc;
 }
 
@@ -592,18 +631,7 @@ int ctalk_server_remove_peer (ctalk_server_t *server, ctalk_pid_t pid)
         return fail (EINVAL);
     if (enter (server, OTHER))
         return -1;
-    ctki_outbox_t *outbox = &server->node.outbox;
-    ctki_outbox_lock (outbox);
-    bool known = ctki_route_has (&outbox->route, pid);
-    ctki_peer_t *peer = ctki_route_remove (&outbox->route, pid);
-    if (peer)
-        ctki_outbox_drop (outbox, peer);
-    ctki_outbox_unlock (outbox);
-    if (peer)
-        ctki_router_remove (server->router, peer, ctki_now_us () + REMOVE_MS * CTKI_MS);
-    ctki_gate_open (&server->node.changed);
-    if (peer)
-        remember (&server->node, peer);
+    bool known = take_out (server, pid);
     leave (server, OTHER);
     return known ? 0 : fail (ESRCH);
 }
