@@ -78,24 +78,24 @@ typedef struct {
     ctki_sender_t *sender;
     int error;
     atomic_bool done;
-    ctki_gate_t gate;
 } request_t;
 
-static void answer (request_t *request, int error)
+/* The request is gone as soon as it is done: the gate is the node's. */
+static void answer (ctki_router_t *router, request_t *request, int error)
 {
     request->error = error;
     atomic_store (&request->done, true);
-    ctki_gate_open (&request->gate);
+    ctki_gate_open (&router->node->changed);
 }
 
-static void await (request_t *request)
+static void await (ctki_node_t *node, const atomic_bool *done)
 {
-    while (!atomic_load (&request->done)) {
-        unsigned ticket = ctki_gate_ticket (&request->gate);
-        if (!atomic_load (&request->done))
-            ctki_gate_wait (&request->gate, ticket, CTKI_FOREVER);
+    while (!atomic_load (done)) {
+        unsigned ticket = ctki_gate_ticket (&node->changed);
+        if (!atomic_load (done))
+            ctki_gate_wait (&node->changed, ticket, CTKI_FOREVER);
         else
-            ctki_gate_leave (&request->gate);
+            ctki_gate_leave (&node->changed);
     }
 }
 
@@ -738,7 +738,7 @@ static void start_sender (ctki_router_t *router, request_t *request)
     request->sender = sender_of (router, request->peer);
     if (request->sender && known)
         ctki_sender_dial (request->sender);
-    answer (request, !request->sender ? errno : ctki_sender_started (request->sender) ? 0 : EAGAIN);
+    answer (router, request, !request->sender ? errno : ctki_sender_started (request->sender) ? 0 : EAGAIN);
 }
 
 /* All that concerns the peer leaves this actor; its sender goes to the caller. */
@@ -750,7 +750,7 @@ static void remove_peer (ctki_router_t *router, request_t *request)
         bury (router, peer->inbound);
     request->sender = peer->sender;
     peer->sender = NULL;
-    answer (request, 0);
+    answer (router, request, 0);
 }
 
 static void flush_one (ctki_peer_t *peer, void *arg)
@@ -894,7 +894,7 @@ static int ask (ctki_router_t *router, int kind, request_t *request)
 {
     if (ctki_actor_tell (&router->actor, kind, 0, request))
         return ENOMEM;
-    await (request);
+    await (router->node, &request->done);
     return request->error;
 }
 
@@ -933,16 +933,9 @@ void ctki_router_remove (ctki_router_t *router, ctki_peer_t *peer, int64_t deadl
 
 void ctki_router_drain (ctki_router_t *router, int64_t deadline_us)
 {
-    ctki_node_t *node = router->node;
     if (ctki_actor_tell (&router->actor, DRAIN, deadline_us, NULL))
         return; /* no memory: what is left is counted when the senders are stopped */
-    while (!atomic_load (&router->done)) {
-        unsigned ticket = ctki_gate_ticket (&node->changed);
-        if (!atomic_load (&router->done))
-            ctki_gate_wait (&node->changed, ticket, CTKI_FOREVER);
-        else
-            ctki_gate_leave (&node->changed);
-    }
+    await (router->node, &router->done);
 }
 
 static void stop_one (ctki_peer_t *peer, void *arg)

@@ -248,9 +248,15 @@ static int await (ctki_inbox_t *inbox, int timeout_ms, int64_t *deadline_us)
 {
     if (timeout_ms == 0)
         return EAGAIN;
-    if (*deadline_us < 0)
+    if (*deadline_us < 0) {
         *deadline_us = ctki_deadline_us (timeout_ms);
+        atomic_fetch_add (&inbox->receivers, 1);
+    }
     unsigned ticket = ctki_gate_ticket (&inbox->gate);
+    if (atomic_load (&inbox->wakes) > 0) { /* a wake takes no lock: it may have come before the ticket */
+        ctki_gate_leave (&inbox->gate);
+        return 0;
+    }
     pthread_mutex_unlock (&inbox->lock);
     int rc = ctki_gate_wait (&inbox->gate, ticket, *deadline_us);
     pthread_mutex_lock (&inbox->lock);
@@ -276,6 +282,8 @@ int ctki_inbox_take (ctki_inbox_t *inbox, ctalk_envelope_t *envelopes, size_t ca
         else
             error = await (inbox, timeout_ms, &deadline_us);
     }
+    if (deadline_us >= 0)
+        atomic_fetch_sub (&inbox->receivers, 1);
     /* One was woken per frame: it passes the wake on if it leaves something. */
     bool pass_on = inbox->head && atomic_load (&inbox->gate.waiters) > 0;
     pthread_mutex_unlock (&inbox->lock);
@@ -309,7 +317,7 @@ void ctki_inbox_wake (ctki_inbox_t *inbox)
 {
     unsigned wakes = atomic_load (&inbox->wakes), most;
     do {
-        most = CTKI_MAX (atomic_load (&inbox->gate.waiters), 1u);
+        most = CTKI_MAX (atomic_load (&inbox->receivers), 1u);
         if (wakes >= most)
             break;
     } while (!atomic_compare_exchange_weak (&inbox->wakes, &wakes, wakes + 1));

@@ -44,7 +44,8 @@ typedef struct {
     pthread_mutex_t lock;
     ctki_inlet_t *head, *tail;
     ctki_gate_t gate;   /* where receivers wait */
-    atomic_uint wakes;  /* receives that are to return EINTR */
+    atomic_uint receivers; /* receives that wait, those that just look again among them */
+    atomic_uint wakes;     /* receives that are to return EINTR */
     bool closing;
     int fd;             /* an eventfd, -1: nobody asked for one */
     ctki_flow_t *told;  /* flows that the router wants to know of */

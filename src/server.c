@@ -44,7 +44,6 @@ struct ctalk_server {
     char bind[CTKI_ENDPOINT_BYTES];
     unsigned generation; /* of forks, when it was made */
     atomic_bool closing;
-    ctki_gate_t idle; /* close waits here for the calls to leave */
     calls_t calls[CALL_KINDS];
 };
 
@@ -61,6 +60,18 @@ static int fail (int code)
 
 /* ---- calls under way */
 
+/* Servers that wait for their calls to leave, and where they wait: of the
+ * process, since whoever leaves last must not touch a server that may be gone. */
+static atomic_uint closings;
+static ctki_gate_t idle;
+
+static void leave (ctalk_server_t *server, int kind)
+{
+    atomic_fetch_sub (&server->calls[kind].count, 1);
+    if (CTKI_UNLIKELY (atomic_load (&closings) > 0))
+        ctki_gate_open (&idle);
+}
+
 static int enter (ctalk_server_t *server, int kind)
 {
     if (CTKI_UNLIKELY (!server))
@@ -70,16 +81,8 @@ static int enter (ctalk_server_t *server, int kind)
     atomic_fetch_add (&server->calls[kind].count, 1);
     if (CTKI_LIKELY (!atomic_load (&server->closing)))
         return 0;
-    atomic_fetch_sub (&server->calls[kind].count, 1);
-    ctki_gate_open (&server->idle);
+    leave (server, kind);
     return fail (ESHUTDOWN);
-}
-
-static void leave (ctalk_server_t *server, int kind)
-{
-    atomic_fetch_sub (&server->calls[kind].count, 1);
-    if (CTKI_UNLIKELY (atomic_load (&server->closing)))
-        ctki_gate_open (&server->idle);
 }
 
 static bool busy (ctalk_server_t *server)
@@ -92,13 +95,15 @@ static bool busy (ctalk_server_t *server)
 
 static void await_calls (ctalk_server_t *server)
 {
+    atomic_fetch_add (&closings, 1);
     for (;;) {
-        unsigned ticket = ctki_gate_ticket (&server->idle);
+        unsigned ticket = ctki_gate_ticket (&idle);
         if (!busy (server))
             break;
-        ctki_gate_wait (&server->idle, ticket, CTKI_FOREVER);
+        ctki_gate_wait (&idle, ticket, CTKI_FOREVER);
     }
-    ctki_gate_leave (&server->idle);
+    ctki_gate_leave (&idle);
+    atomic_fetch_sub (&closings, 1);
 }
 
 /* ---- making */

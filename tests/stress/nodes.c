@@ -94,7 +94,7 @@ static bool live_alone (int fd, void *arg, ctki_trouble_t *trouble)
     ctki_memory_reset_peak ();
     uint64_t before = ctki_memory_now ();
     bool ok = live (node, trouble);
-    node->result.memory = ctki_memory_peak () - before;
+    node->result.memory = ctki_memory_grown (before);
     CTKI_EXPECT (trouble, ctki_process_write (fd, &node->result, sizeof node->result));
     return ok;
 }
@@ -177,7 +177,7 @@ void ctki_nodes_run_threads (const ctki_nodes_t *nodes)
         ctki_test_thread_join_within (&threads[i], PATIENCE * ctki_test_long_ms ());
     compare (nodes, node);
     say (nodes, node, "threads", start_ms);
-    check_memory (nodes->name, "one process", ctki_memory_peak () - before, bound);
+    check_memory (nodes->name, "one process", ctki_memory_grown (before), bound);
     free (node);
     ctalk_config_destroy (&config);
     ctki_ports_release (&ports);

@@ -126,7 +126,7 @@ static void run (size_t servers)
     go_round (&ring, (int64_t) envelopes);
     int64_t round_ms = ctki_test_now_ms ();
     size_t fds = ctki_leaks_descriptors () - fds_before, threads = ctki_leaks_threads () - threads_before;
-    uint64_t memory = ctki_memory_peak () - memory_before;
+    uint64_t memory = ctki_memory_grown (memory_before);
     check_figures (&ring, envelopes);
     int abandoned = ctki_cluster_close_all (ring.server, servers, 3 * ctki_test_long_ms (), &trouble);
     ctki_test_figure (

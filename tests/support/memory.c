@@ -42,3 +42,9 @@ uint64_t ctki_memory_peak (void)
 {
     return field ("VmHWM:");
 }
+
+uint64_t ctki_memory_grown (uint64_t before)
+{
+    uint64_t peak = ctki_memory_peak ();
+    return peak > before ? peak - before : 0;
+}

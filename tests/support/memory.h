@@ -14,4 +14,7 @@ void ctki_memory_reset_peak (void);
 uint64_t ctki_memory_now (void);
 uint64_t ctki_memory_peak (void);
 
+/* By how much the peak is above what was used before; 0 when it is not. */
+uint64_t ctki_memory_grown (uint64_t before);
+
 #endif

@@ -16,6 +16,18 @@
     SUITE (json)                                                                                                       \
     SUITE (endpoint)                                                                                                   \
     SUITE (config)                                                                                                     \
+    SUITE (mem)                                                                                                        \
+    SUITE (sys)                                                                                                        \
+    SUITE (envelope)                                                                                                   \
+    SUITE (peers)                                                                                                      \
+    SUITE (route)                                                                                                      \
+    SUITE (sock)                                                                                                       \
+    SUITE (mailbox)                                                                                                    \
+    SUITE (inbox)                                                                                                      \
+    SUITE (outbox)                                                                                                     \
+    SUITE (actor)                                                                                                      \
+    SUITE (session)                                                                                                    \
+    SUITE (pair)                                                                                                       \
     SUITE (resolver)
 
 #define SUITE(name) Suite *ctki_suite_##name (void);
