@@ -5,6 +5,10 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "src/log.h"
 
 int ctki_actor_init (ctki_actor_t *actor, const ctki_actor_ops_t *ops, void *self)
 {
@@ -36,6 +40,15 @@ static void obey (ctki_actor_t *actor)
         actor->stop = true;
 }
 
+void ctki_actor_note (ctki_actor_t *actor, int level, const char *format, ...)
+{
+    va_list args;
+    va_start (args, format);
+    vsnprintf (actor->note, sizeof actor->note, format, args);
+    va_end (args);
+    actor->note_level = level;
+}
+
 /* One round under the lock; returns until when to sleep. */
 static int64_t round_of (ctki_actor_t *actor)
 {
@@ -47,7 +60,14 @@ static int64_t round_of (ctki_actor_t *actor)
                                 && (!actor->ops->park (actor->self) || ctki_sock_events (actor->pipe) & CTKI_READABLE));
     if (stay)
         until_us = 0;
+    char note[sizeof actor->note];
+    int level = actor->note_level;
+    if (CTKI_UNLIKELY (level))
+        memcpy (note, actor->note, sizeof note);
+    actor->note_level = 0;
     pthread_mutex_unlock (&actor->lock);
+    if (CTKI_UNLIKELY (level))
+        ctki_log (level, "%s", note);
     int64_t after_us = actor->ops->after (actor->self, now_us);
     return CTKI_MIN (until_us, after_us);
 }

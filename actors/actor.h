@@ -60,6 +60,8 @@ typedef struct {
     bool running; /* the thread was started and not joined */
     bool stop;    /* the actor's thread: end after this step */
     atomic_bool asked; /* by another thread: to stop */
+    int note_level; /* 0: no note */
+    char note[200]; /* a line for the log, written once the lock is free */
     ctki_gate_t ready;
     atomic_int opened; /* 0: not yet; 1: ready; -1: open failed */
     ctalk_error_t error;
@@ -83,6 +85,10 @@ static inline void ctki_actor_end (ctki_actor_t *actor)
 {
     actor->stop = true;
 }
+
+/* Under the lock: a line for the log. It is passed on when the lock is free; the
+ * last of several counts. */
+void ctki_actor_note (ctki_actor_t *actor, int level, const char *format, ...) CTKI_PRINTF (3, 4);
 
 /* After a start that failed, or whose open failed: as before it. */
 void ctki_actor_reset (ctki_actor_t *actor);

@@ -20,7 +20,6 @@
 #include "actors/actor.h"
 #include "actors/sender.h"
 #include "src/error.h"
-#include "src/log.h"
 #include "src/mem.h"
 #include "src/sys.h"
 
@@ -116,7 +115,7 @@ static ctki_sender_t *sender_of (ctki_router_t *router, ctki_peer_t *peer)
         atomic_store_explicit (&peer->state_since_us, ctki_now_us (), memory_order_relaxed);
     int rc = ctki_sender_start (sender);
     if (rc) {
-        ctki_log (CTALK_LOG_WARNING, "peer %d: cannot start its sender: %s", (int) peer->pid, strerror (rc));
+        ctki_actor_note (&router->actor, CTALK_LOG_WARNING, "peer %d: cannot start its sender: %s", (int) peer->pid, strerror (rc));
         router->retry_us = ctki_now_us () + START_RETRY_MS * CTKI_MS;
     }
     return sender;

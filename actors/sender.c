@@ -9,7 +9,6 @@
 #include "actors/actor.h"
 #include "actors/resolver.h"
 #include "config/endpoint.h"
-#include "src/log.h"
 #include "src/mem.h"
 #include "src/sys.h"
 
@@ -19,6 +18,7 @@ enum {
     RECEIVE_FRAMES = 1000,
     SEND_BUFFER = 512 * 1024,
     LOOKUP_RETRY_MS = 1000,
+    LEFT_MS = 300,        /* a closing sender waits so long for the last word of a peer that left */
     LIMBO_MS = 1          /* between two looks at payloads that libzmq still holds */
 };
 
@@ -39,7 +39,8 @@ struct ctki_sender {
     bool dialled;
     bool blocked;             /* the dealer has no room */
     bool closing;
-    int64_t deadline_us;      /* of closing */
+    int64_t closing_us;       /* since when */
+    int64_t deadline_us;      /* until when */
     uint64_t closing_abandoned;
     uint64_t known_sid;       /* of the session last seen */
     uint64_t links;
@@ -52,7 +53,7 @@ struct ctki_sender {
 static void dial (ctki_sender_t *sender, const char *endpoint)
 {
     if (ctki_sock_connect (sender->dealer, endpoint)) {
-        ctki_log (CTALK_LOG_WARNING, "peer %d: cannot connect to %s: %s", (int) sender->peer->pid, endpoint,
+        ctki_actor_note (&sender->actor, CTALK_LOG_WARNING, "peer %d: cannot connect to %s: %s", (int) sender->peer->pid, endpoint,
                   strerror (errno));
         return;
     }
@@ -89,7 +90,7 @@ static void resolve (ctki_sender_t *sender, int64_t now_us)
         dial (sender, endpoint);
         return;
     }
-    ctki_log (CTALK_LOG_WARNING, "peer %d: %s: %s", (int) sender->peer->pid, sender->parsed.host, reason);
+    ctki_actor_note (&sender->actor, CTALK_LOG_WARNING, "peer %d: %s: %s", (int) sender->peer->pid, sender->parsed.host, reason);
     sender->lookup_at_us = now_us + LOOKUP_RETRY_MS * CTKI_MS;
 }
 
@@ -143,6 +144,7 @@ static void obey (void *self, const ctki_command_t *command)
         return;
     }
     sender->closing = true;
+    sender->closing_us = ctki_now_us ();
     sender->deadline_us = command->number;
     /* All for this peer is in the mailbox: nobody sends any more. */
     ctki_items_t items;
@@ -291,6 +293,8 @@ static int64_t step (void *self, int64_t now_us)
     more |= emit (sender, now_us);
     settle (sender);
     int64_t until_us = publish (sender, now_us);
+    if (sender->closing && atomic_load_explicit (&sender->peer->left, memory_order_relaxed))
+        sender->deadline_us = CTKI_MIN (sender->deadline_us, sender->closing_us + LEFT_MS * CTKI_MS);
     if (sender->closing && (sender->out.state == CTKI_OUT_ENDED || now_us >= sender->deadline_us)) {
         finish (sender);
         return CTKI_FOREVER;

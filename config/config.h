@@ -39,8 +39,7 @@ const ctki_options_t *ctki_config_options (const ctalk_config_t *config);
 /* The cluster's name, "" when it has none. */
 const char *ctki_config_cluster (const ctalk_config_t *config);
 
-/* Options that contradict each other (HeartbeatMs < SuspectMs < DownMs,
- * FrameBytes and WindowBytes): 0, or -1 with EINVAL and the text filled in. */
+/* Options that contradict each other (HeartbeatMs < SuspectMs < DownMs): 0, or -1 with EINVAL and the text filled in. */
 int ctki_config_check_options (const ctalk_config_t *config, ctalk_error_t *error);
 
 /* The servers by index, 0 ... count - 1 in ascending order of pid. */

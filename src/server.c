@@ -17,6 +17,7 @@
 #include "actors/router.h"
 #include "config/config.h"
 #include "src/error.h"
+#include "src/log.h"
 #include "src/mem.h"
 #include "src/node.h"
 
@@ -243,8 +244,14 @@ static uint64_t unmake (ctalk_server_t *server)
     if (server->router) {
         abandoned = ctki_router_stop (&server->router);
         int64_t until_us = ctki_now_us () + CLOSE_LIMBO_MS * CTKI_MS;
-        while (ctki_limbo_sweep (&node->limbo) && ctki_now_us () < until_us)
+        unsigned held;
+        while ((held = ctki_limbo_sweep (&node->limbo)) > 0 && ctki_now_us () < until_us)
             nanosleep (&(struct timespec) {.tv_nsec = 100 * 1000}, NULL); /* libzmq tells nobody when it lets go */
+        if (held == 0)
+            ctki_limbo_fini (&node->limbo);
+        else
+            ctki_log (CTALK_LOG_ERROR, "pid %d: libzmq holds %u payloads after close: they are not freed",
+                      (int) node->setup.self, held);
         ctki_flow_release (&node->inbox, node->outbox.local);
         ctki_inbox_fini (&node->inbox);
         while (node->gone) {
