@@ -101,6 +101,7 @@ typedef struct {
     int64_t hello_at_us;
     int64_t hello_wait_us;
     int64_t ack_wait_us;   /* before the next PING for want of an acknowledgement; doubled */
+    int64_t stalled_us;    /* since when the window is closed to what is queued; 0: it is not */
     int64_t probe_wait_us; /* before the next probe of a closed window; doubled */
     int64_t bye_at_us;
     int64_t srtt_us, rtt_worst_us;

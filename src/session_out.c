@@ -500,15 +500,21 @@ static int64_t ping_at (const ctki_out_t *out)
     int64_t due = CTKI_MIN (quiet, link);
     if (out->una < out->given)
         due = CTKI_MIN (due, CTKI_MAX (out->ack_us, out->ping_us) + out->ack_wait_us);
-    else if ((out->send < out->next || out->queue.head) && !out->leaving)
-        due = CTKI_MIN (due, CTKI_MAX (out->link_heard_us, out->ping_us) + out->probe_wait_us);
+    else if (out->stalled_us && !out->leaving)
+        due = CTKI_MIN (due, CTKI_MAX (out->stalled_us, out->ping_us) + out->probe_wait_us);
     return due;
 }
 
-static bool make_data (ctki_out_t *out, ctki_emit_t *emit)
+static bool make_data (ctki_out_t *out, int64_t now_us, ctki_emit_t *emit)
 {
-    if (out->leaving || (out->send == out->next && !cut (out)))
+    if (out->leaving)
         return false;
+    if (out->send == out->next && !cut (out)) {
+        if (out->queue.head && !out->stalled_us)
+            out->stalled_us = now_us; /* no credit (or no memory) for what is there */
+        return false;
+    }
+    out->stalled_us = 0;
     control (out, emit, CTKI_DATA);
     emit->frame.n = out->send;
     emit->sent = at (out, out->send);
@@ -551,7 +557,7 @@ bool ctki_out_next (ctki_out_t *out, int64_t now_us, ctki_emit_t *emit)
         out->state = CTKI_OUT_ENDED; /* both close; the last PING has said so */
         return false;
     }
-    return make_data (out, emit) || make_bye (out, now_us, emit);
+    return make_data (out, now_us, emit) || make_bye (out, now_us, emit);
 }
 
 static void sent_hello (ctki_out_t *out, int64_t now_us)
@@ -564,7 +570,7 @@ static void sent_ping (ctki_out_t *out, int64_t now_us)
 {
     if (out->una < out->given && now_us >= CTKI_MAX (out->ack_us, out->ping_us) + out->ack_wait_us)
         out->ack_wait_us = CTKI_MIN (2 * out->ack_wait_us, out->setup.heartbeat_us);
-    else if (out->una == out->given && (out->send < out->next || out->queue.head))
+    else if (out->una == out->given && out->stalled_us)
         out->probe_wait_us = CTKI_MIN (2 * out->probe_wait_us, CTKI_PROBE_MAX_MS * CTKI_MS);
     out->want_ping = false;
     out->leaving_seen = false;
