@@ -10,7 +10,7 @@
 #include "tests/stress/suites.h"
 #include "tests/support/support.h"
 
-enum { COUNT = 1000, MESSAGE = 10000000, QUEUE = 8 * 1024 * 1024, WINDOW = 4 * 1024 * 1024, SLACK = 24 * 1024 * 1024 };
+enum { COUNT = 1000, MESSAGE = 10000000, QUEUE = 8 * 1024 * 1024, WINDOW = 4 * 1024 * 1024, SLACK = 32 * 1024 * 1024 };
 
 static ctki_nodes_t large (void)
 {
