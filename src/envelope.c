@@ -312,6 +312,7 @@ static ctki_item_t *new_item (ctki_writer_t *writer, size_t room, size_t comfort
         if (new_block (writer, ITEM_BYTES + room))
             return NULL;
     }
+    CTKI_ASSERT (writer->block);
     ctki_item_t *item = (ctki_item_t *) (void *) (writer->block->data + writer->used);
     memset (item, 0, sizeof *item);
     item->home = writer->block;

@@ -25,10 +25,11 @@ typedef struct {
     ctalk_stats_t gone_sums; /* what the other removed ones leave to the totals */
 } ctki_node_t;
 
-/* Tells those who wait for a change, if there are any. */
+/* Tells those who wait for a change, if there are any. What changed is before
+ * the look at the waiters, whatever wrote it: hence not a mere load. */
 static inline void ctki_node_changed (ctki_node_t *node)
 {
-    if (atomic_load (&node->changed.waiters) > 0)
+    if (atomic_fetch_add (&node->changed.waiters, 0) > 0)
         ctki_gate_open (&node->changed);
 }
 

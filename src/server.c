@@ -276,7 +276,7 @@ static int start_senders (ctalk_server_t *server, ctalk_error_t *error)
         ctki_crowd_hold (all);
     ctki_outbox_unlock (outbox);
     int rc = all ? 0 : ctki_error_set (error, ENOMEM, "out of memory");
-    for (size_t i = 0; rc == 0 && i < all->count; i++)
+    for (size_t i = 0; all && rc == 0 && i < all->count; i++)
         rc = ctki_router_start_sender (server->router, all->peer[i], error);
     ctki_crowd_release (all);
     return rc;

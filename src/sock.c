@@ -47,7 +47,7 @@ static char pipe_order;
 static pthread_mutex_t context_lock = PTHREAD_MUTEX_INITIALIZER;
 static void *context;
 static unsigned context_refs;
-static unsigned long pair_number;
+static unsigned long inproc_number;
 static pthread_once_t context_once = PTHREAD_ONCE_INIT;
 
 static void before_fork (void)
@@ -237,13 +237,19 @@ ctki_sock_t *ctki_sock_dealer (const ctki_sock_options_t *options)
     return sock;
 }
 
+/* A name that was never used: libzmq forgets that of a closed socket only later. */
+static void inproc_name (char *name, size_t size)
+{
+    pthread_mutex_lock (&context_lock);
+    unsigned long number = ++inproc_number;
+    pthread_mutex_unlock (&context_lock);
+    snprintf (name, size, "inproc://clustertalk-%lu", number);
+}
+
 int ctki_sock_pair (ctki_sock_t *ends[2])
 {
     char name[64];
-    pthread_mutex_lock (&context_lock);
-    unsigned long number = ++pair_number;
-    pthread_mutex_unlock (&context_lock);
-    snprintf (name, sizeof name, "inproc://clustertalk-pipe-%lu", number);
+    inproc_name (name, sizeof name);
     ends[0] = open_sock (ZMQ_PAIR);
     ends[1] = ends[0] ? open_sock (ZMQ_PAIR) : NULL;
     if (ends[1] && !set_int (ends[0]->zmq, ZMQ_SNDHWM, 0) && !set_int (ends[0]->zmq, ZMQ_RCVHWM, 0)
@@ -276,7 +282,7 @@ int ctki_sock_bind (ctki_sock_t *sock, const char *endpoint, char *bound, size_t
 void ctki_sock_unbind (ctki_sock_t *sock, const char *bound, int wait_ms)
 {
     char name[64];
-    snprintf (name, sizeof name, "inproc://clustertalk-unbind-%p", sock->zmq);
+    inproc_name (name, sizeof name);
     void *events = NULL;
     if (strncmp (bound, "inproc:", 7) != 0 && zmq_socket_monitor (sock->zmq, name, ZMQ_EVENT_CLOSED) == 0) {
         sock->watched = true;
@@ -509,7 +515,7 @@ ctki_buf_t *ctki_message_lease (ctki_message_t *message, int part)
 ctki_sock_t *ctki_sock_monitor (ctki_sock_t *dealer)
 {
     char name[64];
-    snprintf (name, sizeof name, "inproc://clustertalk-monitor-%p", dealer->zmq);
+    inproc_name (name, sizeof name);
     int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
                  | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
     if (zmq_socket_monitor (dealer->zmq, name, events))

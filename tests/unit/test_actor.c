@@ -18,12 +18,12 @@ enum { COMMANDS = 2000, RINGS = 3000, END = 99 };
 /* The kit's user. What is not atomic is used by the actor's thread, or under its lock. */
 typedef struct {
     ctki_actor_t actor;
-    int open_code;             /* 0: open succeeds */
-    atomic_bool may_open;      /* open waits for it */
-    atomic_bool helped;        /* another thread may hold the lock */
+    int open_code;        /* 0: open succeeds */
+    atomic_bool may_open; /* open waits for it */
+    atomic_bool helped;   /* another thread may hold the lock */
     atomic_bool closed;
     atomic_size_t steps, commands, parks;
-    int64_t next_number;       /* of the command to come */
+    int64_t next_number; /* of the command to come */
     bool out_of_order, in_step, overlapped;
     atomic_size_t put, seen;   /* as if it had a mailbox */
     atomic_bool to_park;       /* what park says, besides */
@@ -43,8 +43,7 @@ static void obey (void *self, const ctki_command_t *command)
     probe_t *probe = self;
     if (command->kind == END)
         ctki_actor_end (&probe->actor);
-    probe->out_of_order |= command->kind != END
-                           && (command->number != probe->next_number || command->pointer != probe);
+    probe->out_of_order |= command->kind != END && (command->number != probe->next_number || command->pointer != probe);
     probe->next_number++;
     atomic_fetch_add (&probe->commands, 1);
 }

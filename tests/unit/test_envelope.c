@@ -296,7 +296,7 @@ static void set_up_writer (void)
 {
     pool = ctki_pool_new (ctki_writer_block_bytes (RUN_LIMIT), 4);
     ctki_writer_init (&writer, pool, ctki_writer_block_bytes (RUN_LIMIT), RUN_LIMIT);
-    items = (ctki_items_t) {0};
+    items = (ctki_items_t){0};
 }
 
 static void release_items (void)
@@ -319,7 +319,7 @@ static ctalk_envelope_t envelope_of (int64_t number, uint8_t *bytes)
     static const size_t sizes[] = {0, 1, 7, 8, 9, 15, 16, 63, 64, 100, 1000, 4095};
     size_t size = sizes[(size_t) number % (sizeof sizes / sizeof sizes[0])];
     ctki_payload_fill (bytes, size, 1, 2, number);
-    return (ctalk_envelope_t) {.msg_id = number, .data = bytes, .size = size, .to = number % 5 == 0 ? 9 : 0};
+    return (ctalk_envelope_t){.msg_id = number, .data = bytes, .size = size, .to = number % 5 == 0 ? 9 : 0};
 }
 
 static int put (void *dest, bool many, int64_t number)

@@ -88,7 +88,7 @@ static ctki_inlet_t *run_of (int64_t first, uint32_t count, unsigned foreign)
     }
     ctki_inlet_t *inlet = ctki_alloc_zero (sizeof *inlet);
     ctki_buf_hold (buf, count - 1);
-    *inlet = (ctki_inlet_t) {.flow = flow, .buf = buf, .at = buf->data, .left = used, .count = count, .frames = 1};
+    *inlet = (ctki_inlet_t){.flow = flow, .buf = buf, .at = buf->data, .left = used, .count = count, .frames = 1};
     return inlet;
 }
 
@@ -100,8 +100,14 @@ static ctki_inlet_t *one_of (ctki_flow_t *from, int64_t number, uint64_t frames)
     ctki_payload_fill (buf->data, size, PEER, 1, number);
     ctalk_envelope_t envelope = {.msg_id = number, .size = size, .from = 5};
     ctki_inlet_t *inlet = ctki_alloc_zero (sizeof *inlet);
-    *inlet = (ctki_inlet_t) {.flow = from, .buf = buf, .at = buf->data, .left = size, .count = 1, .frames = frames,
-                             .one = true, .record = ctki_record_of (&envelope, number % 3 == 0)};
+    *inlet = (ctki_inlet_t){.flow = from,
+                            .buf = buf,
+                            .at = buf->data,
+                            .left = size,
+                            .count = 1,
+                            .frames = frames,
+                            .one = true,
+                            .record = ctki_record_of (&envelope, number % 3 == 0)};
     return inlet;
 }
 
@@ -514,7 +520,8 @@ START_TEST (flow_counts)
     ctki_inbox_skip (&inbox, flow, 10, 1000, 100);
     ctki_inbox_read (&inbox, flow, &figures);
     ck_assert (figures.consumed == 14 && figures.frames == 106);
-    ck_assert_uint_eq (figures.byte, size_of (1) + size_of (2) + size_of (3) + size_of (4) + 4 * CTKI_CHARGE_BYTES + 1000);
+    ck_assert_uint_eq (figures.byte,
+                       size_of (1) + size_of (2) + size_of (3) + size_of (4) + 4 * CTKI_CHARGE_BYTES + 1000);
     ck_assert_uint_eq (ctki_counted (&peer->consumed), 4);
     ck_assert_uint_eq (local_charge, 0);
     tear_down ();

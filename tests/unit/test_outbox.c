@@ -209,7 +209,7 @@ static bool run_sender (void *arg, ctki_trouble_t *trouble)
 /* Starts a send that has to wait, and waits until it does. */
 static void start (sender_t *sender, ctalk_pid_t pid, int64_t number, size_t size, int timeout_ms)
 {
-    *sender = (sender_t) {.pid = pid, .number = number, .size = size, .timeout_ms = timeout_ms};
+    *sender = (sender_t){.pid = pid, .number = number, .size = size, .timeout_ms = timeout_ms};
     ctki_test_thread_start (&sender->thread, run_sender, sender);
     if (timeout_ms < 0)
         ctki_test_thread_await_blocked (&sender->thread);
@@ -348,7 +348,8 @@ END_TEST
 /* Several are accepted up to the first that is not; that many is returned, and an error only when it is none. */
 START_TEST (many)
 {
-    ctalk_envelope_t envelopes[6] = {{.pid = 1}, {.pid = 2}, {.pid = CTALK_BROADCAST}, {.pid = 1}, {.pid = 9}, {.pid = 2}};
+    ctalk_envelope_t envelopes[6] = {{.pid = 1}, {.pid = 2}, {.pid = CTALK_BROADCAST},
+                                     {.pid = 1}, {.pid = 9}, {.pid = 2}};
     set_up ();
     for (int i = 0; i < 6; i++)
         envelopes[i].msg_id = i + 1;
@@ -356,7 +357,7 @@ START_TEST (many)
     ck_assert_int_eq (ctki_outbox_send (&outbox, envelopes + 4, 2, NULL, 0), -1);
     ck_assert_int_eq (errno, EHOSTUNREACH);
     ck_assert_int_eq (ctki_outbox_send (&outbox, envelopes, 0, NULL, 0), 0);
-    envelopes[4] = (ctalk_envelope_t) {.pid = 1, .reserved = 1};
+    envelopes[4] = (ctalk_envelope_t){.pid = 1, .reserved = 1};
     ck_assert_int_eq (ctki_outbox_send (&outbox, envelopes + 3, 3, NULL, 0), 1);
     fill (2);
     ck_assert_int_eq (ctki_outbox_send (&outbox, envelopes, 4, NULL, 0), 1);
@@ -377,7 +378,7 @@ START_TEST (many_mixed)
     for (int i = 0; i < 9; i++) {
         size_t size = i % 3 == 1 ? 6000 : 5;
         ctki_payload_fill (bytes[i], size, SELF, 1, i + 1);
-        envelopes[i] = (ctalk_envelope_t) {.pid = 1, .msg_id = i + 1, .data = bytes[i], .size = size};
+        envelopes[i] = (ctalk_envelope_t){.pid = 1, .msg_id = i + 1, .data = bytes[i], .size = size};
     }
     ck_assert_int_eq (ctki_outbox_send (&outbox, envelopes, 9, NULL, -1), 9);
     check_seen (1, "123456789");

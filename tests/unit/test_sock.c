@@ -12,6 +12,7 @@
 
 #include "src/mem.h"
 #include "src/sock.h"
+#include "tests/support/ports.h"
 #include "tests/support/leaks.h"
 #include "tests/support/payload.h"
 #include "tests/support/scale.h"
@@ -20,8 +21,8 @@ Suite *ctki_suite_sock (void);
 
 enum { TCP, IPC, TRANSPORTS, LARGE = 50000, ENDPOINT = 256, AGAIN = 20 };
 
-static const ctki_sock_options_t options
-    = {.send_frames = 100, .receive_frames = 100, .frame_bytes = 65536, .backlog = 10, .domain = "test"};
+static const ctki_sock_options_t options = {
+    .send_frames = 100, .receive_frames = 100, .frame_bytes = 65536, .backlog = 10, .domain = "test"};
 
 static ctki_sock_t *router, *dealer;
 static char directory[64], bound[ENDPOINT];
@@ -299,7 +300,8 @@ END_TEST
 
 /* ---- leases */
 
-/* A leased part outlives its message and its socket; small ones are copied, all are aligned; no memory leaves it there. */
+/* A leased part outlives its message and its socket; small ones are copied, all are aligned; no memory leaves it there.
+ */
 START_TEST (outlived)
 {
     static const size_t sizes[] = {0, 1, 100, CTKI_LEASE_BYTES, CTKI_LEASE_BYTES + 1, LARGE};
@@ -341,8 +343,15 @@ END_TEST
 /* A port that was given back can be bound again at once, with connections there and without. */
 START_TEST (unbind)
 {
+    static ctki_ports_t ports;
     char again[ENDPOINT];
     set_up (_i);
+    if (_i == TCP) { /* a port of the system's choice may be somebody's the moment it is free */
+        ctki_ports_take (&ports, 1);
+        ctki_sock_unbind (router, bound, ctki_test_long_ms ());
+        snprintf (again, sizeof again, "tcp://127.0.0.1:%u", (unsigned) ports.port[0]);
+        ck_assert_int_eq (ctki_sock_bind (router, again, bound, sizeof bound), 0);
+    }
     (void) connect_dealer ();
     for (int i = 0; i < AGAIN; i++) {
         ctki_sock_unbind (router, bound, ctki_test_long_ms ());
@@ -359,6 +368,8 @@ START_TEST (unbind)
     ck_assert_int_eq (ctki_sock_bind (other, bound, again, sizeof again), 0);
     ctki_sock_close (&other);
     tear_down ();
+    if (_i == TCP)
+        ctki_ports_release (&ports);
 }
 END_TEST
 
@@ -404,6 +415,22 @@ START_TEST (monitor)
     }
     ctki_sock_close (&dealer); /* before its monitor */
     ctki_sock_close (&watch);
+    tear_down ();
+}
+END_TEST
+
+/* A dealer that takes the place of one just closed can be watched at once. */
+START_TEST (monitor_again)
+{
+    set_up (TCP);
+    for (int i = 0; i < 10 * AGAIN; i++) {
+        ctki_sock_t *watch = ctki_sock_monitor (dealer);
+        ck_assert_msg (watch != NULL, "the %d-th: %s", i, strerror (errno));
+        ctki_sock_close (&dealer);
+        ctki_sock_close (&watch);
+        dealer = ctki_sock_dealer (&options);
+        ck_assert_ptr_nonnull (dealer);
+    }
     tear_down ();
 }
 END_TEST
@@ -469,6 +496,7 @@ Suite *ctki_suite_sock (void)
     tcase_add_loop_test (tcase, unbind, 0, TRANSPORTS);
     tcase_add_test (tcase, bad_endpoints);
     tcase_add_loop_test (tcase, monitor, 0, TRANSPORTS);
+    tcase_add_test (tcase, monitor_again);
     tcase_add_loop_test (tcase, too_large, 0, TRANSPORTS);
     tcase_add_test (tcase, no_memory);
     suite_add_tcase (suite, tcase);

@@ -171,7 +171,7 @@ START_TEST (no_lost_wake)
     player_t players[CROWD];
     ctki_test_thread_t threads[CROWD];
     for (size_t i = 0; i < game.players; i++) {
-        players[i] = (player_t) {&game, i};
+        players[i] = (player_t){&game, i};
         ctki_test_thread_start (&threads[i], play, &players[i]);
     }
     for (size_t i = 0; i < game.players; i++)
