@@ -115,10 +115,9 @@ static void find_peer (ctki_sender_t *sender)
 static int open_sender (void *self, ctalk_error_t *error)
 {
     ctki_sender_t *sender = self;
-    const ctki_session_setup_t *setup = &sender->node->setup;
     ctki_sock_options_t options = {.send_frames = SEND_FRAMES,
                                    .receive_frames = RECEIVE_FRAMES,
-                                   .frame_bytes = (int64_t) setup->frame_bytes + CTKI_FRAME_SLACK_BYTES,
+                                   .frame_bytes = CTKI_FRAME_BYTES_MAX + CTKI_FRAME_SLACK_BYTES,
                                    .send_buffer = SEND_BUFFER};
     (void) error;
     sender->dealer = ctki_sock_dealer (&options);

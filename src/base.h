@@ -27,6 +27,7 @@ enum {
     CTKI_CHARGE_BYTES = 64,          /* what an envelope costs in a queue or window besides its payload */
     CTKI_LARGE_BYTES = 4096,         /* from here on a payload is shared, not copied into a batch */
     CTKI_LEASE_BYTES = 8192,         /* received frames up to here are copied, larger ones leased (pitfall H1) */
+    CTKI_FRAME_BYTES_MAX = 65536,    /* the most that FrameBytes can be: every server takes frames of that size */
     CTKI_FRAME_SLACK_BYTES = 512,    /* headers and checksum beside FrameBytes in a libzmq message */
     CTKI_STACK_BYTES = 256 * 1024,   /* of a library thread */
     CTKI_ENDPOINT_BYTES = 320,       /* the longest endpoint in text, its end included */

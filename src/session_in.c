@@ -463,6 +463,12 @@ int64_t ctki_in_deadline (const ctki_in_t *in)
 void ctki_in_leave (ctki_in_t *in, int64_t now_us)
 {
     in->leaving = true;
+    if (!in->open && in->half.on) {
+        /* The sender has, or will have, our WELCOME and takes the session for open.
+         * Nothing is taken in it any more, so no proof is needed to tell it so. */
+        ctki_effects_t effects = {0};
+        commit (in, 0, &effects);
+    }
     in->confirmed = !in->open || in->left;
     if (!in->confirmed)
         owe (in, now_us);

@@ -2,6 +2,7 @@
  * test_support.c - the tests' own tools: a check that cannot fail proves nothing.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -219,6 +220,37 @@ static void join_in_child (bool (*run) (int fd, void *arg, ctki_trouble_t *troub
     ctki_process_join (&process, ms);
 }
 
+static bool measure_lateness (int fd, void *arg, ctki_trouble_t *trouble)
+{
+    char go;
+    (void) arg;
+    ctki_lateness_t lateness;
+    ctki_lateness_start (&lateness);
+    CTKI_EXPECT (trouble, ctki_process_write (fd, "r", 1));
+    CTKI_EXPECT (trouble, ctki_process_read (fd, &go, 1, ctki_test_long_ms ()));
+    int64_t late_ms = ctki_lateness_stop (&lateness);
+    return ctki_process_write (fd, &late_ms, sizeof late_ms);
+}
+
+/* The machine's lateness is seen: a process that did not run for 50 ms says so, times the handovers. */
+START_TEST (lateness_is_measured)
+{
+    ctki_process_t process;
+    char ready;
+    int64_t late_ms = 0;
+    ctki_process_start (&process, measure_lateness, NULL);
+    ck_assert (ctki_process_read (process.fd, &ready, 1, ctki_test_long_ms ()));
+    ck_assert_int_eq (kill (process.pid, SIGSTOP), 0);
+    ck_assert_int_eq (waitpid (process.pid, NULL, WUNTRACED), process.pid);
+    (void) poll (NULL, 0, 50); /* the time for which it stands still */
+    ck_assert_int_eq (kill (process.pid, SIGCONT), 0);
+    ck_assert (ctki_process_write (process.fd, "g", 1));
+    ck_assert (ctki_process_read (process.fd, &late_ms, sizeof late_ms, ctki_test_long_ms ()));
+    ctki_process_join (&process, ctki_test_long_ms ());
+    ck_assert_int_ge (late_ms, 45 * CTKI_LATENESS_HANDOVERS);
+}
+END_TEST
+
 /* A worker's success passes through, and it leaves no zombie. */
 START_TEST (worker_that_succeeds)
 {
@@ -372,6 +404,7 @@ Suite *ctki_suite_support (void)
     tcase = ctki_leaks_tcase ("helpers", 60);
     tcase_add_test (tcase, ports_are_locked);
     tcase_add_test (tcase, worker_that_succeeds);
+    tcase_add_test (tcase, lateness_is_measured);
     tcase_add_test (tcase, memory_peak_is_measured);
     suite_add_tcase (suite, tcase);
     tcase = ctki_leaks_tcase ("environment", 60);

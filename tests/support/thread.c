@@ -116,3 +116,39 @@ void ctki_test_thread_pester (ctki_test_thread_t *thread, int signal_number)
     pester_t pester = {thread, signal_number};
     ck_assert_msg (ctki_test_until (done_or_pester, &pester, ctki_test_long_ms ()), "no signal ended the call");
 }
+
+/* ---- lateness */
+
+static bool watch (void *arg, ctki_trouble_t *trouble)
+{
+    ctki_lateness_t *lateness = arg;
+    (void) trouble;
+    while (!atomic_load (&lateness->stop)) {
+        int64_t due_ms = ctki_test_now_ms () + 1;
+        atomic_store (&lateness->runs, true);
+        (void) poll (NULL, 0, 1);
+        lateness->worst_ms = CTKI_MAX (lateness->worst_ms, ctki_test_now_ms () - due_ms);
+    }
+    return true;
+}
+
+static bool is_true (void *arg)
+{
+    return atomic_load ((const atomic_bool *) arg);
+}
+
+void ctki_lateness_start (ctki_lateness_t *lateness)
+{
+    atomic_store (&lateness->stop, false);
+    atomic_store (&lateness->runs, false);
+    lateness->worst_ms = 0;
+    ctki_test_thread_start (&lateness->thread, watch, lateness);
+    (void) ctki_test_until (is_true, &lateness->runs, ctki_test_long_ms ());
+}
+
+int64_t ctki_lateness_stop (ctki_lateness_t *lateness)
+{
+    atomic_store (&lateness->stop, true);
+    ctki_test_thread_join (&lateness->thread);
+    return CTKI_LATENESS_HANDOVERS * lateness->worst_ms;
+}

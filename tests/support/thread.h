@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "tests/support/trouble.h"
 
@@ -40,5 +41,27 @@ void ctki_test_thread_await_blocked (ctki_test_thread_t *thread);
 
 /* Sends it a signal each millisecond until it is done: one sent before it waits would miss the wait. */
 void ctki_test_thread_pester (ctki_test_thread_t *thread, int signal_number);
+
+/*
+ * How late the machine itself is: a thread beside the test that asks to be woken
+ * each millisecond and notes by how much it was not. A test of a promised
+ * deadline allows for it, so that it says something about the library also when
+ * the machine has much else to do. On an idle machine it is next to nothing.
+ */
+
+/* How often a close may have to wait for a processor, one thread after the other. */
+enum { CTKI_LATENESS_HANDOVERS = 4 };
+
+typedef struct {
+    ctki_test_thread_t thread;
+    atomic_bool runs, stop;
+    int64_t worst_ms;
+} ctki_lateness_t;
+
+/* Returns when it is watching. */
+void ctki_lateness_start (ctki_lateness_t *lateness);
+
+/* Ends it; returns what to allow: the worst lateness times the handovers. */
+int64_t ctki_lateness_stop (ctki_lateness_t *lateness);
 
 #endif

@@ -893,7 +893,7 @@ END_TEST
 /* Nobody needs to be told where no session is open, or where the peer has gone. */
 START_TEST (test_in_leave_nobody)
 {
-    static const in_state_t states[] = {ABSENT, HALF, LEFT};
+    static const in_state_t states[] = {ABSENT, LEFT};
     for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
         ctki_in_t in;
         start_in (&in, states[i]);
@@ -901,6 +901,24 @@ START_TEST (test_in_leave_nobody)
         ck_assert (in.confirmed);
         ctki_in_fini (&in);
     }
+}
+END_TEST
+
+/* A sender that was offered a session takes it for open: it is told that we close, on the offered session. */
+START_TEST (test_in_leave_half)
+{
+    ctki_in_t in;
+    uint64_t n = 0;
+    start_in (&in, HALF);
+    uint64_t offered = in.half.sid;
+    ctki_in_leave (&in, US_START);
+    ck_assert (!in.confirmed);
+    ck_assert_int_eq (acknowledgement (&in, US_START, &n) & CTKI_F_LEAVING, CTKI_F_LEAVING);
+    ck_assert_uint_eq (n, 1);
+    ck_assert_uint_eq (in.sid, offered);
+    ctki_in_unreachable (&in);
+    ck_assert (in.confirmed);
+    ctki_in_fini (&in);
 }
 END_TEST
 
@@ -935,6 +953,7 @@ Suite *ctki_suite_session (void)
     tcase_add_test (in, test_in_bad_fragments);
     tcase_add_test (in, test_in_leave);
     tcase_add_test (in, test_in_leave_nobody);
+    tcase_add_test (in, test_in_leave_half);
     suite_add_tcase (suite, out);
     suite_add_tcase (suite, in);
     return suite;
