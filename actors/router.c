@@ -129,25 +129,26 @@ static void start_if_stopped (ctki_peer_t *peer, void *arg)
         router->retry_us = ctki_now_us () + START_RETRY_MS * CTKI_MS;
 }
 
-/* Calls fn for every peer with a record; the outbox is not locked meanwhile. */
+/* Calls fn for every peer with a record; the outbox is not locked meanwhile. It
+ * needs no memory: closing depends on it. Who comes or goes meanwhile may be
+ * missed, or let another one be visited twice. */
 static void each_peer (ctki_router_t *router, void (*fn) (ctki_peer_t *peer, void *arg), void *arg)
 {
     ctki_outbox_t *outbox = &router->node->outbox;
-    ctki_outbox_lock (outbox);
-    ctki_crowd_t *crowd = ctki_crowd_new (ctki_route_count (&outbox->route));
-    for (size_t i = 0; crowd && i < outbox->route.map.capacity; i++) {
-        ctki_peer_t *peer = outbox->route.map.slots[i].value
-                                ? ctki_route_peek (&outbox->route, (ctalk_pid_t) outbox->route.map.slots[i].key)
+    for (size_t i = 0, capacity = 1; i < capacity; i++) {
+        ctki_outbox_lock (outbox);
+        const ctki_map_t *map = &outbox->route.map;
+        capacity = map->capacity;
+        ctki_peer_t *peer = i < capacity && map->slots[i].value
+                                ? ctki_route_peek (&outbox->route, (ctalk_pid_t) map->slots[i].key)
                                 : NULL;
-        if (peer) {
+        if (peer)
             ctki_peer_hold (peer);
-            crowd->peer[crowd->count++] = peer;
-        }
+        ctki_outbox_unlock (outbox);
+        if (peer)
+            fn (peer, arg);
+        ctki_peer_release (peer);
     }
-    ctki_outbox_unlock (outbox);
-    for (size_t i = 0; crowd && i < crowd->count; i++)
-        fn (crowd->peer[i], arg);
-    ctki_crowd_release (crowd);
 }
 
 static void start_one (ctki_peer_t *peer, void *arg)
@@ -734,6 +735,10 @@ static int open_router (void *self, ctalk_error_t *error)
 static void start_sender (ctki_router_t *router, request_t *request)
 {
     bool known = request->peer->sender != NULL;
+    if (request->peer->removed) { /* meanwhile: nobody would end its sender */
+        answer (router, request, EHOSTUNREACH);
+        return;
+    }
     request->sender = sender_of (router, request->peer);
     if (request->sender && known)
         ctki_sender_dial (request->sender);

@@ -98,7 +98,7 @@ static void resolve (ctki_sender_t *sender, int64_t now_us)
 static void find_peer (ctki_sender_t *sender)
 {
     ctki_outbox_lock (&sender->node->outbox);
-    bool known = !sender->dialled && sender->peer->endpoint;
+    bool known = !sender->dialled && !sender->lookup && sender->peer->endpoint;
     if (known)
         snprintf (sender->endpoint, sizeof sender->endpoint, "%s", sender->peer->endpoint);
     ctki_outbox_unlock (&sender->node->outbox);

@@ -457,7 +457,8 @@ CTALK_EXPORT int ctalk_send (ctalk_server_t *server, const ctalk_envelope_t *env
  *   free_fn   called exactly once with data and hint when the library is done
  *             with a payload that was accepted: before ctalk_server_close ()
  *             returns at the latest, on a thread of the library or inside some
- *             ctalk call, with no lock held. It must not block. NULL: nothing
+ *             ctalk call, with no lock held. It must not block, nor add
+ *             or remove a peer, nor close. NULL: nothing
  *             is called (a constant). A payload for the own pid is copied, and
  *             freed at once.
  *

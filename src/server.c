@@ -42,6 +42,7 @@ struct ctalk_server {
     ctki_node_t node;
     ctki_router_t *router;
     ctalk_config_t *config;
+    pthread_mutex_t members; /* one member comes or goes at a time; above all other locks */
     char bind[CTKI_ENDPOINT_BYTES];
     unsigned generation; /* of forks, when it was made */
     atomic_bool closing;
@@ -319,6 +320,7 @@ static ctalk_server_t *make (ctalk_pid_t pid, const ctalk_config_t *config, size
     }
     const ctki_options_t *options = ctki_config_options (server->config);
     server->generation = ctki_fork_generation ();
+    pthread_mutex_init (&server->members, NULL);
     fill_setup (&server->node, pid, server->config);
     int rc = resolve_bind (server, ctki_config_bind (server->config, index), error);
     if (rc == 0 && (rc = ref_process (options, error)) == 0 && (rc = start (server, index, error)) != 0) {
@@ -331,6 +333,7 @@ static ctalk_server_t *make (ctalk_pid_t pid, const ctalk_config_t *config, size
         return server;
     int code = errno;
     ctalk_config_destroy (&server->config);
+    pthread_mutex_destroy (&server->members);
     ctki_free (server);
     errno = code;
     return NULL;
@@ -390,6 +393,7 @@ int ctalk_server_close (ctalk_server_t **server_p, int timeout_ms)
     uint64_t abandoned = unmake (server);
     unref_process ();
     ctalk_config_destroy (&server->config);
+    pthread_mutex_destroy (&server->members);
     ctki_free (server);
     return (int) CTKI_MIN (abandoned, (uint64_t) INT_MAX);
 }
@@ -630,7 +634,9 @@ int ctalk_server_add_peer (ctalk_server_t *server, ctalk_pid_t pid, const char *
         return fail (EINVAL);
     if (enter (server, OTHER))
         return -1;
+    pthread_mutex_lock (&server->members);
     int rc = add_peer (server, pid, parsed.text);
+    pthread_mutex_unlock (&server->members);
     int code = errno;
     leave (server, OTHER);
     errno = code;
@@ -643,7 +649,9 @@ int ctalk_server_remove_peer (ctalk_server_t *server, ctalk_pid_t pid)
         return fail (EINVAL);
     if (enter (server, OTHER))
         return -1;
+    pthread_mutex_lock (&server->members);
     bool known = take_out (server, pid);
+    pthread_mutex_unlock (&server->members);
     leave (server, OTHER);
     return known ? 0 : fail (ESRCH);
 }
@@ -664,7 +672,7 @@ static int await (ctalk_server_t *server, int timeout_ms, int (*done) (ctalk_ser
         }
         rc = ctki_gate_wait (gate, ticket, deadline_us);
         if (rc)
-            return fail (rc == EAGAIN && done (server, arg) == 0 ? 0 : rc);
+            return rc == EAGAIN && done (server, arg) == 0 ? 0 : fail (rc);
     }
 }
 

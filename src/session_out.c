@@ -345,8 +345,11 @@ static bool on_reject (ctki_out_t *out, int64_t now_us, const ctki_frame_t *fram
     if (out->state != CTKI_OUT_GREET)
         return false;
     out->rejected = frame->u.reason;
-    if (frame->u.reason == CTKI_WHY_CLOSING)
+    if (frame->u.reason == CTKI_WHY_CLOSING) {
         out->leaving = true; /* that incarnation never opens a session with us */
+        if (out->closing)
+            ctki_out_abandon (out);
+    }
     out->hello_wait_us = CTKI_HELLO_MAX_MS * CTKI_MS;
     out->hello_at_us = now_us + out->hello_wait_us;
     return true;

@@ -548,8 +548,12 @@ ctki_link_t ctki_sock_monitor_next (ctki_sock_t *monitor)
 
 int ctki_pipe_send (ctki_sock_t *end, const void *data, size_t size)
 {
+    int rc;
     ORDER_RELEASE ();
-    return zmq_send (end->zmq, data, size, ZMQ_DONTWAIT) < 0 ? -1 : 0;
+    do /* application threads ring, too: a signal must not lose it */
+        rc = zmq_send (end->zmq, data, size, ZMQ_DONTWAIT);
+    while (rc < 0 && errno == EINTR);
+    return rc < 0 ? -1 : 0;
 }
 
 int ctki_pipe_receive (ctki_sock_t *end, void *data, size_t size)

@@ -76,6 +76,23 @@ START_TEST (send_without_memory)
 }
 END_TEST
 
+/* Whichever allocation of a close fails, it ends in time, with a peer up and one absent. */
+START_TEST (close_without_memory)
+{
+    for (long k = 0; k < 10; k++) {
+        ctki_cluster_t cluster;
+        ctki_cluster_open_absent (&cluster, 2, NULL);
+        ctki_traffic_exchange (&cluster, 2);
+        (void) ctki_mem_fail (k, 1);
+        int closed = ctalk_server_close (&cluster.server[1], 200);
+        (void) ctki_mem_fail (-1, 0);
+        ck_assert_int_ge (closed, 0);
+        ck_assert_ptr_null (cluster.server[1]);
+        (void) ctki_cluster_close_abandoning (&cluster, 0);
+    }
+}
+END_TEST
+
 /* One allocation in a hundred fails for a while, wherever: what was accepted arrives, in order and unchanged. */
 START_TEST (traffic_with_little_memory)
 {
@@ -122,6 +139,7 @@ Suite *ctki_suite_memory (void)
     tcase_add_test (tcase, nothing_is_made);
     tcase_add_test (tcase, each_step_of_a_start);
     tcase_add_test (tcase, send_without_memory);
+    tcase_add_test (tcase, close_without_memory);
     tcase_add_test (tcase, traffic_with_little_memory);
     suite_add_tcase (suite, tcase);
     return suite;

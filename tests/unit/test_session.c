@@ -455,6 +455,28 @@ START_TEST (test_out_bye)
 }
 END_TEST
 
+/* A closing sender whose receiver closes, too, before there was a session gives up at once: nobody will take it. */
+START_TEST (test_out_rejected_closing)
+{
+    ctki_out_t out;
+    start_out (&out);
+    push (&out, false, 3, 50);
+    ctki_out_link_up (&out, US_START, 1);
+    ctki_emit_t emit;
+    ck_assert (ctki_out_next (&out, US_START, &emit) && emit.frame.type == CTKI_HELLO);
+    ctki_out_sent (&out, US_START, &emit);
+    ctki_out_close (&out, US_START);
+    ctki_frame_t frame = back (CTKI_REJECT, 0, 0);
+    frame.u.reason = CTKI_WHY_CLOSING;
+    ck_assert (ctki_out_receive (&out, US_START, &frame));
+    ck_assert_uint_eq (out.settled.abandoned, 3);
+    ck_assert_uint_eq (out.settled.in_doubt, 0);
+    ck_assert (!ctki_out_next (&out, US_START, &emit));
+    ck_assert_int_eq (out.state, CTKI_OUT_ENDED);
+    ctki_out_fini (&out);
+}
+END_TEST
+
 /* HELLO is repeated after 200 ms, doubled up to 2 s; a REJECT waits 2 s. */
 START_TEST (test_out_hello_clock)
 {
@@ -926,6 +948,7 @@ Suite *ctki_suite_session (void)
 {
     Suite *suite = suite_create ("session");
     TCase *out = tcase_create ("out"), *in = tcase_create ("in");
+    tcase_add_test (out, test_out_rejected_closing);
     tcase_add_test (out, test_out_table);
     tcase_add_test (out, test_out_foreign);
     tcase_add_test (out, test_out_nonce);
