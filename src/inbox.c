@@ -315,12 +315,15 @@ int ctki_inbox_fd (ctki_inbox_t *inbox)
 
 void ctki_inbox_wake (ctki_inbox_t *inbox)
 {
-    unsigned wakes = atomic_load (&inbox->wakes), most;
-    do {
-        most = CTKI_MAX (atomic_load (&inbox->receivers), 1u);
-        if (wakes >= most)
-            break;
-    } while (!atomic_compare_exchange_weak (&inbox->wakes, &wakes, wakes + 1));
+    for (;;) {
+        unsigned wakes = atomic_load (&inbox->wakes);
+        unsigned most = CTKI_MAX (atomic_load (&inbox->receivers), 1u);
+        if (wakes < most) {
+            if (atomic_compare_exchange_weak (&inbox->wakes, &wakes, wakes + 1))
+                break;
+        } else if (atomic_load (&inbox->wakes) == wakes)
+            break; /* each that waits has one already; had one been taken meanwhile, both counts were to be read anew */
+    }
     ctki_gate_open (&inbox->gate);
 }
 
