@@ -378,6 +378,8 @@ static int send_part (ctki_sock_t *sock, const ctki_part_t *part, int flags)
     zmq_msg_t msg;
     if (fill (&msg, part))
         return -1;
+    if (sock->inproc)
+        ORDER_RELEASE (); /* of what was just filled in */
     if (zmq_msg_send (&msg, sock->zmq, ZMQ_DONTWAIT | flags) >= 0)
         return 0;
     int code = errno;
@@ -398,8 +400,6 @@ static int send_rid (ctki_sock_t *sock, uint64_t rid)
 
 int ctki_sock_send (ctki_sock_t *sock, uint64_t rid, const ctki_part_t *parts, int count)
 {
-    if (sock->inproc)
-        ORDER_RELEASE ();
     if (sock->router && send_rid (sock, rid)) /* stop at the first error (pitfall A8) */
         return -1;
     for (int i = 0; i < count; i++) {
