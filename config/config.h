@@ -1,8 +1,8 @@
 /*
  * config.h - what the library reads from a ctalk_config_t. The public calls of
- * the same object are in clustertalk.h. A config is a reference-counted body
- * that is copied when it is changed while shared: a thousand servers of one
- * config share one body.
+ * the same object are in clustertalk.h. Its list of servers is
+ * reference-counted and copied when it is changed while shared: a thousand
+ * servers of one config share one list.
  */
 #ifndef CTKI_CONFIG_H
 #define CTKI_CONFIG_H

@@ -174,6 +174,8 @@ enum { CTALK_LOG_ERROR = 1, CTALK_LOG_WARNING = 2, CTALK_LOG_INFO = 3, CTALK_LOG
  * Says where the library's log lines go. Silent by default; fn NULL makes it
  * silent again. One sink per process.
  *
+ * Of several lines that one step of an actor has to say, the last is passed on.
+ *
  *   fn      called with the level, one line of text without newline and arg,
  *           from any thread of the library or of a caller, never from two at
  *           once, with no lock of a server held. It must not block and must

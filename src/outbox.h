@@ -43,7 +43,7 @@ void ctki_outbox_init (ctki_outbox_t *outbox, ctki_pool_t *pool, size_t run_limi
 void ctki_outbox_fini (ctki_outbox_t *outbox);
 
 /* Sends count envelopes in order. body: a payload to be shared instead of
- * copied (count is 1), whose reference is taken on success only. Returns how
+ * copied (count is 1, of at least CTKI_LARGE_BYTES), whose reference is taken on success only. Returns how
  * many were accepted, or -1 with errno as ctalk_send (). */
 int ctki_outbox_send (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes, size_t count, ctki_buf_t *body,
                       int timeout_ms);
