@@ -67,21 +67,21 @@ typedef struct {
     char text[244];
 } ctalk_error_t;
 
-/* What a received envelope is. May grow: ignore a kind that you do not know.
- * This version delivers CTALK_MESSAGE only; the events come with a later one
- * and only to those who ask for them. */
+/* What a received envelope is: a message, or an event about the peer in pid,
+ * which comes to those who asked for it (ctalk_server_watch_peers ()) and whose
+ * data is a ctalk_event_t. May grow: ignore a kind that you do not know. */
 typedef enum {
     CTALK_MESSAGE = 0,
-    CTALK_PEER_UP,
-    CTALK_PEER_SUSPECT,
-    CTALK_PEER_DOWN,
-    CTALK_PEER_RESTARTED,
-    CTALK_PEER_LEFT,
-    CTALK_PEER_STUCK,
-    CTALK_PEER_REFUSED,
-    CTALK_PEER_ABANDONED,
-    CTALK_ACTOR_DOWN,
-    CTALK_TIMER
+    CTALK_PEER_UP,        /* its session is open and it is heard */
+    CTALK_PEER_SUSPECT,   /* not heard for SuspectMs */
+    CTALK_PEER_DOWN,      /* not heard for DownMs; what is queued for it waits */
+    CTALK_PEER_RESTARTED, /* it is another process now: what became of what was sent to the former one */
+    CTALK_PEER_LEFT,      /* it said goodbye */
+    CTALK_PEER_STUCK,     /* it is there, and its application has taken nothing for DownMs */
+    CTALK_PEER_REFUSED,   /* one of the two will not talk to the other: reason */
+    CTALK_PEER_ABANDONED, /* it gave up envelopes for us: it had removed us, and added us again */
+    CTALK_ACTOR_DOWN,     /* not in this version */
+    CTALK_TIMER           /* not in this version */
 } ctalk_kind_t;
 
 /* Flags of an envelope. */
@@ -104,6 +104,68 @@ typedef struct {
     uint32_t reserved; /* 0 */
     void *lease;       /* received: what keeps data alive; may outlive the server */
 } ctalk_envelope_t;
+
+/* Why: the reason of an event, or of a state (ctalk_stats_t). May grow. */
+enum {
+    CTALK_WHY_NONE = 0,
+    CTALK_WHY_VERSION = 2,       /* no version of the protocol that both speak */
+    CTALK_WHY_CLUSTER = 3,       /* another "Cluster" */
+    CTALK_WHY_PID = 4,           /* at its endpoint is a server with another pid */
+    CTALK_WHY_DUPLICATE = 5,     /* another process with this pid is there and lives */
+    CTALK_WHY_UNKNOWN_PID = 6,   /* the peer does not list this server */
+    CTALK_WHY_QUARANTINED = 7,   /* it broke the protocol too often */
+    CTALK_WHY_CLOSING = 8,       /* it is closing, or did */
+    CTALK_WHY_ABANDONED = 9,     /* the peer was removed */
+    CTALK_WHY_LIMITS = 10,       /* the sender's MaxMessageBytes is above the receiver's */
+    CTALK_WHY_SILENT = 32,       /* nothing is heard from it, though there is a connection */
+    CTALK_WHY_UNREACHABLE = 33,  /* there is no connection to it */
+    CTALK_WHY_NO_ADDRESS = 34,   /* its host's name has no address, or its endpoint is not known */
+    CTALK_WHY_PROTOCOL = 35,     /* what answers at its endpoint does not speak this protocol */
+    CTALK_WHY_NOT_CONSUMING = 36 /* its application does not receive */
+};
+
+/* What became of an envelope when its receiver was restarted. */
+enum {
+    CTALK_RECEIVED = 1, /* it was received; whether it was processed is not known */
+    CTALK_IN_DOUBT = 2, /* it was on its way: received or not */
+    CTALK_RESENT = 3    /* the same, and sent again to the new process ("OnRestart": "resend") */
+};
+typedef struct {
+    int64_t msg_id;
+    uint64_t to, from; /* as in the envelope */
+    uint64_t ordinal;  /* its number in the session with the former process, from 1 */
+    int kind;          /* CTALK_RECEIVED ... */
+    uint32_t flags;    /* CTALK_WAS_BROADCAST */
+} ctalk_fate_t;
+
+/* What an event says; the data of an envelope whose kind is CTALK_PEER_... All
+ * of it lives until that envelope is closed. */
+typedef struct {
+    uint64_t incarnation;     /* of the peer now; 0: not known */
+    uint64_t old_incarnation; /* RESTARTED: the former one; else 0 */
+    int32_t reason;           /* CTALK_WHY_... */
+    char text[64];            /* the same in words, for people */
+    /* RESTARTED: of the envelopes that were accepted here for the former process
+     * and not known to be consumed at the last event. */
+    uint64_t consumed;  /* taken by its application, since its session began */
+    uint64_t received;  /* received there and not known to be taken */
+    uint64_t in_doubt;  /* sent, and not known to be received; abandoned */
+    uint64_t carried;   /* they go to the new process: never sent before, or CTALK_RESENT */
+    size_t fates;       /* how many follow: the received ones, then those in doubt or sent again, each in order */
+    const ctalk_fate_t *fate;
+    uint64_t abandoned; /* ABANDONED: how many envelopes the peer gave up */
+} ctalk_event_t;
+
+/* Directions of a way between this server and a peer, for cuts and impairments. */
+enum { CTALK_IN = 1, CTALK_OUT = 2 };
+
+/* A bad way, for tests: see ctalk_server_impair (). */
+typedef struct {
+    double loss, duplicate; /* of a frame, probabilities from 0 to 1 */
+    int delay_ms;           /* of every frame, up to 60,000 */
+    int jitter_ms;          /* 0 to so much more, drawn for each frame; up to 60,000 */
+    uint64_t seed;          /* the same draws for the same seed */
+} ctalk_impairment_t;
 
 /* The state of a peer, as this server sees it. May grow. */
 enum {
@@ -154,7 +216,12 @@ typedef struct {
     uint64_t helped; /* steps of an actor run by a sending thread */
     uint64_t led;    /* steps of the router run by a receiving thread */
     uint64_t rung;   /* times that a sending thread woke an actor */
-    uint64_t reserved[16];
+    /* The link, continued. */
+    uint64_t rebuilt;   /* times that a silent link was torn down and made anew */
+    uint64_t restarts;  /* times that the peer was found to be another process */
+    uint64_t reason;    /* why it is not up, CTALK_WHY_...; not in the totals */
+    uint64_t stuck_ms;  /* for how long its application has taken nothing while something waits there; not in the totals */
+    uint64_t reserved[12];
 } ctalk_stats_t;
 
 typedef struct ctalk_config ctalk_config_t; /* who is in the cluster, and the options */
@@ -393,6 +460,65 @@ CTALK_EXPORT int ctalk_server_remove_peer (ctalk_server_t *server, ctalk_pid_t p
  * EINTR; ESHUTDOWN.
  */
 CTALK_EXPORT int ctalk_server_wait_up (ctalk_server_t *server, size_t peers, int timeout_ms);
+
+/*
+ * Whether events about the peers come in the inbox, among the envelopes and in
+ * order with them: the data of an envelope whose kind is CTALK_PEER_... is a
+ * ctalk_event_t. Off at the start.
+ *
+ * When it is switched on, one CTALK_PEER_UP comes for each peer that is up at
+ * that moment, and from then on every change. Events are not counted as
+ * received or consumed, and take no room of anybody's window.
+ *
+ *   UP, SUSPECT, DOWN   the state of the peer. Of several with nothing else of
+ *                       that peer between them, the newest is kept.
+ *   RESTARTED           once per incarnation after the first that was seen, and
+ *                       before every envelope of it; nothing of the former one
+ *                       comes after it. It tells what became of what was sent
+ *                       to the former process: counts, and a fate for each
+ *                       envelope (those of CTALK_RECEIVED if they were
+ *                       acknowledged while this was on).
+ *   LEFT                the peer has closed; nothing of it comes after this.
+ *   STUCK               the peer's application has taken nothing for DownMs.
+ *   REFUSED             one of the two refuses the other, once per reason.
+ *   ABANDONED           the peer gave up envelopes that it had accepted for us.
+ *
+ * Switched off, what is in the inbox stays. -1: ENOMEM; ESHUTDOWN; EINVAL.
+ */
+CTALK_EXPORT int ctalk_server_watch_peers (ctalk_server_t *server, bool on);
+
+/*
+ * Cuts the way to or from a peer, for tests of partitions: every frame is
+ * dropped, handshakes and acknowledgements among them, from this call on until
+ * it is healed.
+ *
+ *   peer         CTALK_BROADCAST: all peers, those that come later not.
+ *   directions   CTALK_IN, CTALK_OUT or both (CTALK_IN | CTALK_OUT).
+ *   on           false heals.
+ *
+ * Sends are accepted all the same, broadcasts too: what is queued goes out
+ * after healing, none of it is lost. Cut in both directions, peers see each
+ * other as down after DownMs. Does not block.
+ *
+ * -1: EHOSTUNREACH: no such peer; EINVAL: the own pid, no direction; ENOMEM;
+ * ESHUTDOWN.
+ */
+CTALK_EXPORT int ctalk_server_cut (ctalk_server_t *server, ctalk_pid_t peer, int directions, bool on);
+
+/*
+ * Makes the way to or from a peer a bad one, for tests: frames are lost,
+ * delayed and doubled by seeded draws, each direction with its own. Nothing of
+ * that changes what the peers receive, only when. Frames of one way stay in
+ * order.
+ *
+ *   peer, directions   as for ctalk_server_cut ().
+ *   how                copied; NULL: a good way again.
+ *
+ * -1: EHOSTUNREACH; EINVAL: also a probability or a time out of its range;
+ * ENOMEM; ESHUTDOWN.
+ */
+CTALK_EXPORT int ctalk_server_impair (ctalk_server_t *server, ctalk_pid_t peer, int directions,
+                                      const ctalk_impairment_t *how);
 
 /*
  * A file descriptor for poll, epoll or select: readable, level-triggered,

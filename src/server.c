@@ -820,6 +820,31 @@ int ctalk_server_wake (ctalk_server_t *server)
     return 0;
 }
 
+int ctalk_server_watch_peers (ctalk_server_t *server, bool on)
+{
+    (void) server;
+    (void) on;
+    return fail (ENOTSUP);
+}
+
+int ctalk_server_cut (ctalk_server_t *server, ctalk_pid_t peer, int directions, bool on)
+{
+    (void) server;
+    (void) peer;
+    (void) directions;
+    (void) on;
+    return fail (ENOTSUP);
+}
+
+int ctalk_server_impair (ctalk_server_t *server, ctalk_pid_t peer, int directions, const ctalk_impairment_t *how)
+{
+    (void) server;
+    (void) peer;
+    (void) directions;
+    (void) how;
+    return fail (ENOTSUP);
+}
+
 /* ---- sending and receiving */
 
 int ctalk_send_many (ctalk_server_t *server, const ctalk_envelope_t *envelopes, size_t count, int timeout_ms)
