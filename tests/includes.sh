@@ -21,7 +21,7 @@ violations () {
 rules='
 BEGIN {
     layer("src/base src/error src/mem src/log src/sys")
-    layer("src/envelope src/wire src/crc32c src/route src/peers")
+    layer("src/envelope src/wire src/crc32c src/route src/peers src/fault")
     layer("src/session")
     layer("src/sock src/mailbox src/outbox src/inbox src/node")
     layer("config/")
@@ -139,6 +139,7 @@ must_catch src/server.c '#include <jsmn.h>'
 must_catch src/session_in.c '#include <pthread.h>'
 must_catch src/wire.c '#include <sys/socket.h>'
 must_catch src/session_out.c '#include <time.h>'
+must_catch src/fault.c '#include "src/session.h"'
 must_catch cli/cmd_run.c '#include "src/base.h"'
 must_catch examples/pair.c '#include "config/config.h"'
 must_catch bench/oneway.c '#include "src/mem.h"'

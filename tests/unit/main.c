@@ -21,6 +21,7 @@
     SUITE (envelope)                                                                                                   \
     SUITE (peers)                                                                                                      \
     SUITE (route)                                                                                                      \
+    SUITE (fault)                                                                                                      \
     SUITE (sock)                                                                                                       \
     SUITE (mailbox)                                                                                                    \
     SUITE (inbox)                                                                                                      \
