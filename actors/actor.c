@@ -157,6 +157,14 @@ void ctki_actor_stop (ctki_actor_t *actor)
     ctki_actor_join (actor);
 }
 
+void ctki_actor_drain (ctki_actor_t *actor)
+{
+    CTKI_ASSERT (!actor->running);
+    pthread_mutex_lock (&actor->lock);
+    obey (actor);
+    pthread_mutex_unlock (&actor->lock);
+}
+
 void ctki_actor_fini (ctki_actor_t *actor)
 {
     if (!actor->ops)

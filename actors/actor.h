@@ -96,6 +96,9 @@ void ctki_actor_reset (ctki_actor_t *actor);
 /* Joins the thread of an actor that ends by itself. */
 void ctki_actor_join (ctki_actor_t *actor);
 
+/* After the thread was joined: obeys the commands that came too late for it. */
+void ctki_actor_drain (ctki_actor_t *actor);
+
 /* Stops and joins the thread, if there is one. The bell can still be rung. */
 void ctki_actor_stop (ctki_actor_t *actor);
 

@@ -34,6 +34,12 @@ void ctki_router_flush (ctki_router_t *router, ctki_peer_t *peer);
  * was called): says goodbye until the deadline at the latest. */
 void ctki_router_remove (ctki_router_t *router, ctki_peer_t *peer, int64_t deadline_us);
 
+/* Whether events about peers are put into the inbox. 0, or an errno. */
+int ctki_router_watch (ctki_router_t *router, bool on);
+
+/* A way to or from the peer was changed (src/ways.h): it is looked at now. */
+void ctki_router_heal (ctki_router_t *router, ctki_peer_t *peer);
+
 /* Drains and says goodbye, in the order that HACKING.md describes; returns when that is done or
  * over. Nobody sends any more. */
 void ctki_router_drain (ctki_router_t *router, int64_t deadline_us);

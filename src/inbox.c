@@ -63,6 +63,20 @@ void ctki_flow_release (ctki_inbox_t *inbox, ctki_flow_t *flow)
     pthread_mutex_unlock (&inbox->lock);
 }
 
+void ctki_flow_hold (ctki_inbox_t *inbox, ctki_flow_t *flow)
+{
+    pthread_mutex_lock (&inbox->lock);
+    flow->refs++;
+    pthread_mutex_unlock (&inbox->lock);
+}
+
+void ctki_flow_unhold (ctki_inbox_t *inbox, ctki_flow_t *flow)
+{
+    pthread_mutex_lock (&inbox->lock);
+    unref_flow (flow);
+    pthread_mutex_unlock (&inbox->lock);
+}
+
 /* With the lock held; returns whether to ring the router. */
 static bool tell (ctki_inbox_t *inbox, ctki_flow_t *flow)
 {
@@ -134,13 +148,10 @@ static void clear_fd (const ctki_inbox_t *inbox)
         CTKI_ASSERT (errno == EAGAIN);
 }
 
-void ctki_inbox_put (ctki_inbox_t *inbox, ctki_inlet_t *inlet, uint64_t wake_byte, uint64_t wake_frame)
+/* With the lock held; returns whether somebody waits for it. */
+static bool append (ctki_inbox_t *inbox, ctki_inlet_t *inlet)
 {
     inlet->next = NULL;
-    pthread_mutex_lock (&inbox->lock);
-    inlet->flow->refs++;
-    inlet->flow->wake_byte = wake_byte;
-    inlet->flow->wake_frame = wake_frame;
     bool first = !inbox->head;
     if (first)
         inbox->head = inlet;
@@ -149,10 +160,120 @@ void ctki_inbox_put (ctki_inbox_t *inbox, ctki_inlet_t *inlet, uint64_t wake_byt
     inbox->tail = inlet;
     if (first && !inbox->closing)
         signal_fd (inbox);
-    bool waits = atomic_load (&inbox->gate.waiters) > 0;
+    return atomic_load (&inbox->gate.waiters) > 0;
+}
+
+void ctki_inbox_put (ctki_inbox_t *inbox, ctki_inlet_t *inlet, uint64_t wake_byte, uint64_t wake_frame)
+{
+    pthread_mutex_lock (&inbox->lock);
+    inlet->flow->refs++;
+    inlet->flow->wake_byte = wake_byte;
+    inlet->flow->wake_frame = wake_frame;
+    inlet->flow->peer->state_event = NULL;
+    bool waits = append (inbox, inlet);
     pthread_mutex_unlock (&inbox->lock);
     if (waits)
         ctki_gate_open_one (&inbox->gate);
+}
+
+/* ---- events */
+
+/* Whether of several in a row the newest is enough. */
+static bool is_state (ctalk_kind_t kind)
+{
+    return kind == CTALK_PEER_UP || kind == CTALK_PEER_SUSPECT || kind == CTALK_PEER_DOWN;
+}
+
+static size_t count_fates (const ctki_obit_t *obits)
+{
+    size_t count = 0;
+    for (; obits; obits = obits->next)
+        count += obits->count;
+    return count;
+}
+
+/* The fates of several former sessions stand one after the other. */
+static void copy_fates (ctalk_event_t *event, ctalk_fate_t *fates, const ctki_obit_t *obits)
+{
+    event->fate = event->fates ? fates : NULL;
+    for (; obits; obits = obits->next) {
+        event->consumed += obits->consumed;
+        event->received += obits->received;
+        event->in_doubt += obits->in_doubt;
+        event->carried = obits->carried; /* what one left unsent is in the next one's figures */
+        if (obits->count)
+            memcpy (fates, obits->fate, obits->count * sizeof *fates);
+        fates += obits->count;
+    }
+}
+
+ctki_inlet_t *ctki_inlet_event (ctki_peer_t *peer, ctalk_kind_t kind, const ctalk_event_t *event,
+                                const ctki_obit_t *obits)
+{
+    _Static_assert (sizeof (ctalk_event_t) % 8 == 0, "the fates behind an event are aligned");
+    size_t fates = count_fates (obits);
+    ctki_inlet_t *inlet = ctki_alloc_zero (sizeof *inlet);
+    ctki_buf_t *buf = inlet ? ctki_buf_new (sizeof *event + fates * sizeof (ctalk_fate_t)) : NULL;
+    if (!buf) {
+        ctki_free (inlet);
+        return NULL;
+    }
+    ctalk_event_t *copy = (ctalk_event_t *) (void *) buf->data;
+    *copy = *event;
+    copy->fates = fates;
+    copy_fates (copy, (ctalk_fate_t *) (void *) (copy + 1), obits);
+    ctki_peer_hold (peer);
+    *inlet = (ctki_inlet_t) {.peer = peer, .kind = kind, .buf = buf, .at = buf->data, .left = sizeof *event,
+                             .count = 1, .one = true};
+    return inlet;
+}
+
+/* With the lock held: the event that is kept says the newer thing. */
+static void overwrite (ctki_inlet_t *old, const ctki_inlet_t *inlet)
+{
+    ctki_buf_release (old->buf, 1);
+    old->kind = inlet->kind;
+    old->buf = inlet->buf;
+    old->at = inlet->at;
+    old->left = inlet->left;
+}
+
+void ctki_inbox_put_event (ctki_inbox_t *inbox, ctki_inlet_t *inlet)
+{
+    ctki_peer_t *peer = inlet->peer;
+    bool waits = false;
+    pthread_mutex_lock (&inbox->lock);
+    ctki_inlet_t *old = is_state (inlet->kind) ? peer->state_event : NULL;
+    if (old)
+        overwrite (old, inlet);
+    else {
+        peer->state_event = is_state (inlet->kind) ? inlet : NULL;
+        waits = append (inbox, inlet);
+    }
+    pthread_mutex_unlock (&inbox->lock);
+    if (old) {
+        ctki_peer_release (peer);
+        ctki_free (inlet);
+    }
+    if (waits)
+        ctki_gate_open_one (&inbox->gate);
+}
+
+/* The memory of an inlet that is in no list; with the lock held unless it is the last one's. */
+static void free_inlet (ctki_inlet_t *inlet)
+{
+    if (inlet->flow)
+        unref_flow (inlet->flow);
+    ctki_peer_release (inlet->peer);
+    ctki_free (inlet);
+}
+
+void ctki_inlet_destroy (ctki_inbox_t *inbox, ctki_inlet_t *inlet)
+{
+    pthread_mutex_lock (&inbox->lock);
+    ctki_buf_release (inlet->buf, inlet->count);
+    free_inlet (inlet);
+    pthread_mutex_unlock (&inbox->lock);
 }
 
 /* ---- taking */
@@ -174,6 +295,11 @@ static void fill (ctalk_envelope_t *envelope, const ctki_inlet_t *inlet, const c
  * its records, and counted those that are for nobody. */
 static void step (ctki_inlet_t *inlet, ctalk_envelope_t *envelope)
 {
+    if (CTKI_UNLIKELY (inlet->kind != CTALK_MESSAGE)) {
+        *envelope = (ctalk_envelope_t) {.pid = inlet->peer->pid, .kind = inlet->kind, .data = inlet->at,
+                                        .size = inlet->left, .lease = inlet->buf};
+        return;
+    }
     if (inlet->one) {
         fill (envelope, inlet, &inlet->record, inlet->at, inlet->left);
         return;
@@ -202,7 +328,10 @@ static void drop_head (ctki_inbox_t *inbox)
         if (!inbox->closing)
             clear_fd (inbox);
     }
-    inlet->flow->frames += inlet->frames;
+    if (inlet->flow)
+        inlet->flow->frames += inlet->frames;
+    else if (inlet->peer->state_event == inlet)
+        inlet->peer->state_event = NULL;
 }
 
 /* With the lock held. Returns how many; *ring: the router is to be told. */
@@ -215,6 +344,11 @@ static int take (ctki_inbox_t *inbox, ctalk_envelope_t *envelopes, size_t capaci
         step (inlet, &envelopes[taken]);
         uint64_t charge = envelopes[taken].size + CTKI_CHARGE_BYTES;
         taken++;
+        if (CTKI_UNLIKELY (!flow)) {
+            drop_head (inbox);
+            free_inlet (inlet);
+            continue;
+        }
         flow->consumed++;
         flow->byte += charge;
         ctki_count_locked (&flow->peer->consumed, 1);
@@ -341,8 +475,7 @@ void ctki_inbox_fini (ctki_inbox_t *inbox)
     for (ctki_inlet_t *inlet; (inlet = inbox->head);) {
         inbox->head = inlet->next;
         ctki_buf_release (inlet->buf, inlet->count);
-        unref_flow (inlet->flow);
-        ctki_free (inlet);
+        free_inlet (inlet);
     }
     while (inbox->told)
         unlist (inbox, inbox->told);

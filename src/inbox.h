@@ -5,6 +5,10 @@
  * A flow counts what the application has taken of one session (or of what the
  * server sent to itself); the router reads it to extend the sender's credit.
  *
+ * Events about peers stand among the envelopes. They take nobody's room; of
+ * several states of a peer with nothing else of it between them, the newest is
+ * kept, so that a peer that comes and goes does not fill the inbox.
+ *
  * What may go wrong: nothing fills it beyond bounds, because room is prepaid by
  * the window of each session (RELIABILITY R12).
  */
@@ -16,6 +20,7 @@
 #include "src/envelope.h"
 #include "src/mailbox.h"
 #include "src/peers.h"
+#include "src/session.h"
 
 typedef struct ctki_flow {
     ctki_peer_t *peer;
@@ -27,10 +32,13 @@ typedef struct ctki_flow {
     struct ctki_flow *next;
 } ctki_flow_t;
 
-/* What one frame brought: a run of records, or one envelope. */
+/* What one frame brought: a run of records, or one envelope; or an event. */
 typedef struct ctki_inlet {
     struct ctki_inlet *next;
-    ctki_flow_t *flow;
+    ctki_flow_t *flow;   /* of an event: NULL, ... */
+    ctki_peer_t *peer;   /* ... and whom it is about, a reference */
+    ctalk_kind_t kind;   /* CTALK_MESSAGE, or the event's */
+    uint32_t held_under; /* the router's, while it is kept aside */
     ctki_buf_t *buf;   /* holds the data: one reference per envelope */
     const uint8_t *at; /* RUN: the next record; ONE: the payload */
     size_t left;       /* RUN: bytes of records; ONE: of payload */
@@ -62,6 +70,20 @@ void ctki_flow_release (ctki_inbox_t *inbox, ctki_flow_t *flow);
 /* Adds what a frame brought; wake_byte and wake_frame are the flow's from now
  * on. The inbox takes the inlet; the inlet's flow gets a reference. */
 void ctki_inbox_put (ctki_inbox_t *inbox, ctki_inlet_t *inlet, uint64_t wake_byte, uint64_t wake_frame);
+
+/* Adds an event: the inlet has its peer, its kind and its ctalk_event_t in buf.
+ * The inbox takes the inlet. */
+void ctki_inbox_put_event (ctki_inbox_t *inbox, ctki_inlet_t *inlet);
+
+/* An inlet for an event that is not put yet; the event is copied, its fates are
+ * those of the list. NULL: ENOMEM. */
+ctki_inlet_t *ctki_inlet_event (ctki_peer_t *peer, ctalk_kind_t kind, const ctalk_event_t *event,
+                                const ctki_obit_t *obits);
+void ctki_inlet_destroy (ctki_inbox_t *inbox, ctki_inlet_t *inlet); /* one that was not put */
+
+/* While an inlet waits elsewhere, its flow must live. */
+void ctki_flow_hold (ctki_inbox_t *inbox, ctki_flow_t *flow);
+void ctki_flow_unhold (ctki_inbox_t *inbox, ctki_flow_t *flow);
 
 /* Envelopes of a flow that nobody will take count as consumed at once. */
 void ctki_inbox_skip (ctki_inbox_t *inbox, ctki_flow_t *flow, uint64_t envelopes, uint64_t byte, uint64_t frames);

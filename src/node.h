@@ -21,6 +21,8 @@ typedef struct {
     ctki_gate_t changed; /* opened when something changed that a call may wait for */
     ctki_count_t routed, malformed;
     atomic_bool sender_failed; /* a sender got no socket: the router tries again */
+    atomic_bool watching;      /* events about peers are wanted in the inbox */
+    atomic_uint cuts;          /* peers to which the way out is cut */
     ctki_peer_t *gone;       /* removed peers that others still hold, under the outbox's lock */
     ctalk_stats_t gone_sums; /* what the other removed ones leave to the totals */
 } ctki_node_t;

@@ -126,6 +126,7 @@ void ctki_peer_release (ctki_peer_t *peer)
 {
     if (peer && atomic_fetch_sub_explicit (&peer->refs, 1, memory_order_acq_rel) == 1) {
         CTKI_ASSERT (!peer->sender && !peer->inbound);
+        ctki_free (atomic_load (&peer->ways));
         ctki_free (peer->endpoint);
         ctki_free (peer);
     }

@@ -39,6 +39,8 @@ void *ctki_map_remove (ctki_map_t *map, uint64_t key);
 
 struct ctki_sender;
 struct ctki_inbound;
+struct ctki_inlet;
+struct ctki_ways;
 
 /* What is known about one peer. Made when it is first needed, so that a listed
  * peer that nobody talks to costs a pointer. Reference-counted. */
@@ -57,6 +59,9 @@ typedef struct ctki_peer {
     struct ctki_inbound *inbound; /* the receiving half; NULL: nothing came yet */
     bool ring;                  /* its mailbox got something in this step */
     struct ctki_peer *ring_next;
+    int told;                   /* the state that was told last, CTALK_STATE_... */
+
+    struct ctki_inlet *state_event; /* under the inbox's lock: its state in the inbox, with nothing of it behind */
 
     struct ctki_peer *gone_next; /* the server's list of removed peers whose figures still move */
 
@@ -72,6 +77,11 @@ typedef struct ctki_peer {
     ctki_count_t refused_full, refused_not_up;
     ctki_count_t received, consumed, no_such_actor;
     ctki_count_t duplicates, malformed, retransmitted, reconnects, rtt_us, rtt_worst_us;
+    ctki_count_t rebuilt, restarts, stuck_ms;
+    atomic_uint reason; /* why it is not up, CTALK_WHY_... */
+
+    /* Cuts and impairments of the ways to and from it; NULL: there never were any. */
+    _Atomic (struct ctki_ways *) ways;
 } ctki_peer_t;
 
 /* A peer with one reference; the endpoint is copied. NULL: ENOMEM. */

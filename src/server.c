@@ -20,6 +20,7 @@
 #include "src/log.h"
 #include "src/mem.h"
 #include "src/node.h"
+#include "src/ways.h"
 
 enum {
     POOL_BLOCKS = 64,        /* free blocks that a server keeps */
@@ -197,7 +198,8 @@ static void fill_setup (ctki_node_t *node, ctalk_pid_t pid, const ctalk_config_t
                                           .window_frames = options->window_frames,
                                           .heartbeat_us = (int64_t) options->heartbeat_ms * CTKI_MS,
                                           .suspect_us = (int64_t) options->suspect_ms * CTKI_MS,
-                                          .down_us = (int64_t) options->down_ms * CTKI_MS};
+                                          .down_us = (int64_t) options->down_ms * CTKI_MS,
+                                          .resend = options->on_restart == CTKI_RESEND};
     make_cluster_id (node->setup.cluster_id, ctki_config_cluster (config));
     node->lazy = options->lazy;
     node->started_us = ctki_now_us ();
@@ -503,6 +505,8 @@ static void add_stats (ctki_peer_t *peer, void *arg)
     stats->reconnects += ctki_counted (&peer->reconnects);
     stats->rtt_us = CTKI_MAX (stats->rtt_us, ctki_counted (&peer->rtt_us));
     stats->rtt_worst_us = CTKI_MAX (stats->rtt_worst_us, ctki_counted (&peer->rtt_worst_us));
+    stats->rebuilt += ctki_counted (&peer->rebuilt);
+    stats->restarts += ctki_counted (&peer->restarts);
 }
 
 /* Every field is a sum but the round trip, of which the worst counts. */
@@ -546,6 +550,20 @@ static void remember (ctki_node_t *node, ctki_peer_t *peer)
 
 /* ---- members come and go */
 
+static void count_cut (ctki_peer_t *peer, void *arg)
+{
+    const ctki_ways_t *ways = atomic_load (&peer->ways);
+    *(unsigned *) arg += ways && (ways->cut & CTALK_OUT);
+}
+
+/* With the outbox locked. */
+static void count_cuts (ctki_node_t *node)
+{
+    unsigned cuts = 0;
+    ctki_route_each (&node->outbox.route, count_cut, &cuts);
+    atomic_store (&node->cuts, cuts);
+}
+
 /* With the outbox locked: a peer with this endpoint. A reference; NULL: errno. */
 static ctki_peer_t *insert (ctki_outbox_t *outbox, ctalk_pid_t pid, const char *endpoint)
 {
@@ -579,6 +597,7 @@ static bool take_out (ctalk_server_t *server, ctalk_pid_t pid)
     ctki_peer_t *peer = ctki_route_remove (&outbox->route, pid);
     if (peer)
         ctki_outbox_drop (outbox, peer);
+    count_cuts (&server->node);
     ctki_outbox_unlock (outbox);
     if (peer) {
         ctki_router_remove (server->router, peer, ctki_now_us () + REMOVE_MS * CTKI_MS);
@@ -822,27 +841,73 @@ int ctalk_server_wake (ctalk_server_t *server)
 
 int ctalk_server_watch_peers (ctalk_server_t *server, bool on)
 {
-    (void) server;
-    (void) on;
-    return fail (ENOTSUP);
+    if (enter (server, OTHER))
+        return -1;
+    int rc = ctki_router_watch (server->router, on);
+    leave (server, OTHER);
+    return rc ? fail (rc) : 0;
+}
+
+/* ---- bad ways, for tests */
+
+/* What is to be done to the ways of one peer. */
+typedef struct {
+    unsigned directions;
+    bool cuts, on;                 /* cut or heal, ... */
+    const ctalk_impairment_t *how; /* ... or impair */
+} change_t;
+
+static int change_one (ctalk_server_t *server, ctki_peer_t *peer, const change_t *change)
+{
+    int rc = change->cuts ? ctki_ways_cut (peer, change->directions, change->on)
+                          : ctki_ways_impair (peer, change->directions, change->how);
+    if (rc == 0)
+        ctki_router_heal (server->router, peer);
+    return rc;
+}
+
+/* With the outbox locked. 0, or an errno. */
+static int change_ways (ctalk_server_t *server, ctalk_pid_t pid, const change_t *change)
+{
+    ctki_route_t *route = &server->node.outbox.route;
+    if (pid != CTALK_BROADCAST) {
+        ctki_peer_t *peer = pid < 0 ? NULL : ctki_route_find (route, pid, 0);
+        return !peer ? (pid < 0 ? EHOSTUNREACH : errno) : change_one (server, peer, change) ? ENOMEM : 0;
+    }
+    ctki_crowd_t *all = ctki_route_everybody (route, 0);
+    int rc = all ? 0 : ENOMEM;
+    for (size_t i = 0; all && rc == 0 && i < all->count; i++)
+        rc = change_one (server, all->peer[i], change) ? ENOMEM : 0;
+    return rc;
+}
+
+static int change (ctalk_server_t *server, ctalk_pid_t pid, const change_t *change)
+{
+    if (!server || change->directions == 0 || (change->directions & ~(unsigned) (CTALK_IN | CTALK_OUT))
+        || pid == server->node.setup.self)
+        return fail (EINVAL);
+    if (enter (server, OTHER))
+        return -1;
+    ctki_outbox_lock (&server->node.outbox);
+    int rc = change_ways (server, pid, change);
+    count_cuts (&server->node);
+    ctki_outbox_unlock (&server->node.outbox);
+    leave (server, OTHER);
+    return rc ? fail (rc) : 0;
 }
 
 int ctalk_server_cut (ctalk_server_t *server, ctalk_pid_t peer, int directions, bool on)
 {
-    (void) server;
-    (void) peer;
-    (void) directions;
-    (void) on;
-    return fail (ENOTSUP);
+    change_t cut = {.directions = (unsigned) directions, .cuts = true, .on = on};
+    return change (server, peer, &cut);
 }
 
 int ctalk_server_impair (ctalk_server_t *server, ctalk_pid_t peer, int directions, const ctalk_impairment_t *how)
 {
-    (void) server;
-    (void) peer;
-    (void) directions;
-    (void) how;
-    return fail (ENOTSUP);
+    change_t impair = {.directions = (unsigned) directions, .how = how};
+    if (how && !ctki_fault_valid (how))
+        return fail (EINVAL);
+    return change (server, peer, &impair);
 }
 
 /* ---- sending and receiving */
@@ -976,6 +1041,8 @@ static int one_stats (ctalk_server_t *server, ctalk_pid_t pid, ctalk_stats_t *st
     add_stats (peer, stats);
     stats->state = (uint64_t) atomic_load (&peer->state);
     stats->state_since_ms = (uint64_t) ((ctki_now_us () - since_us) / CTKI_MS);
+    stats->reason = atomic_load (&peer->reason);
+    stats->stuck_ms = ctki_counted (&peer->stuck_ms);
     ctki_peer_release (peer);
     return 0;
 }

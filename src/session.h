@@ -30,7 +30,12 @@ enum {
     CTKI_ACK_WAIT_MS = 20,    /* the shortest that a sender waits for one before it asks */
     CTKI_GAP_MS = 20,         /* between two reports of one gap */
     CTKI_LEAVING_MS = 20,     /* between two final acknowledgements of a closing receiver */
-    CTKI_RTT_MAX_MS = 10000   /* an older echo is not measured */
+    CTKI_RTT_MAX_MS = 10000,  /* an older echo is not measured */
+    CTKI_LINK_BEATS = 4,      /* heartbeats without an answer, and the link is made anew */
+    CTKI_RELINK_MS = 2000,    /* without a connection for so long, and an eighth more or less: the same */
+    CTKI_PROGRESS_MS = 5000,  /* without any progress of acknowledgements for so long: the same */
+    CTKI_VIOLATIONS = 8,      /* frames against the protocol that a session may bring */
+    CTKI_QUARANTINE_MS = 5000 /* how long the next incarnation of such a peer waits */
 };
 
 /* What both halves know from the start. */
@@ -43,6 +48,7 @@ typedef struct {
     uint64_t window_bytes;
     uint64_t window_frames;
     int64_t heartbeat_us, suspect_us, down_us;
+    bool resend; /* at a restart, what is in doubt is sent again instead of reported */
 } ctki_session_setup_t;
 
 /* ================================================== the sending half */
@@ -65,6 +71,21 @@ typedef struct {
     bool given;        /* libzmq had it once */
 } ctki_sent_t;
 
+/* What became of what was sent to a receiver that is another process now. */
+typedef struct ctki_obit {
+    struct ctki_obit *next; /* its owner's */
+    uint64_t old_inc;
+    uint64_t consumed, received, in_doubt, carried; /* envelopes */
+    size_t count;
+    ctalk_fate_t fate[]; /* the received ones, then those in doubt or sent again */
+} ctki_obit_t;
+
+/* A session that was dismissed, for the case that the peer comes back. */
+typedef struct {
+    uint64_t sid, peer_inc, next, ordinal, charge;
+    uint32_t round, gen;
+} ctki_out_tomb_t;
+
 typedef struct {
     ctki_session_setup_t setup;
     ctki_out_state_t state;
@@ -83,6 +104,16 @@ typedef struct {
     uint64_t next;        /* the number of the next frame to be cut */
     uint64_t send;        /* the number of the next frame to be sent; below next after a rewind */
     uint64_t given;       /* one above the highest number that libzmq had in this session */
+
+    /* what was acknowledged in this session */
+    uint64_t ordinal;  /* envelopes */
+    uint64_t charge;   /* of all frames below una */
+    uint64_t consumed; /* envelopes that the receiver's application has taken, as far as is known */
+    bool watched;      /* somebody wants to know the fate of each envelope: set by the owner */
+    ctalk_fate_t *log; /* of the envelopes log_first ... ordinal: received, and not known to be consumed */
+    size_t log_capacity; /* a power of two, or 0 */
+    uint64_t log_first;
+    ctki_obit_t *obit; /* of the former session: to be collected */
 
     /* items not cut yet, the first from `cut` bytes on */
     ctki_items_t queue;
@@ -105,6 +136,9 @@ typedef struct {
     int64_t probe_wait_us; /* before the next probe of a closed window; doubled */
     int64_t bye_at_us;
     int64_t srtt_us, rtt_worst_us;
+    int64_t asked_us;      /* when something was sent, or could not be, that nothing on this link has answered; 0: none */
+    int64_t link_us;       /* since when there is no connection */
+    int64_t link_wait_us;  /* how long to wait for one before the link is made anew */
 
     bool want_ping;    /* at once */
     bool leaving;      /* the receiver closes */
@@ -114,6 +148,8 @@ typedef struct {
     int byes;
     uint32_t bye_reason;
     uint32_t rejected; /* the reason of the last REJECT, 0: none */
+    uint32_t stuck_ms; /* for how long the receiver's application has taken nothing while something waits */
+    uint32_t probe;    /* of the last PROBE */
 
     /* facts since they were last collected */
     struct {
@@ -125,6 +161,38 @@ typedef struct {
 
 void ctki_out_init (ctki_out_t *out, const ctki_session_setup_t *setup, int64_t now_us);
 void ctki_out_fini (ctki_out_t *out); /* releases what is left without counting it */
+
+/* Goes on with a session that was dismissed; before anything else. */
+void ctki_out_revive (ctki_out_t *out, const ctki_out_tomb_t *tomb);
+void ctki_out_bury (const ctki_out_t *out, ctki_out_tomb_t *tomb);
+
+/* A new link was made: it is not connected yet. `draw` is any number; it spreads
+ * the times at which links are made anew. */
+void ctki_out_link_made (ctki_out_t *out, int64_t now_us, uint64_t draw);
+
+/* Whether the link is dead: it should be torn down and made anew (it may be
+ * silent for ever without a word from libzmq). */
+bool ctki_out_link_dead (const ctki_out_t *out, int64_t now_us);
+int64_t ctki_out_link_deadline (const ctki_out_t *out); /* when it is, if nothing comes */
+
+/* The way was bad, and may be good again: ask at once. */
+void ctki_out_hurry (ctki_out_t *out, int64_t now_us);
+
+/* The link takes nothing more for now. */
+void ctki_out_blocked (ctki_out_t *out, int64_t now_us);
+
+/* This process was late by so much (it was stopped, or starved): what did not
+ * come meanwhile is not the peer's fault. */
+void ctki_out_late (ctki_out_t *out, int64_t now_us, int64_t late_us);
+
+/* The other connection has proved that the receiver is this incarnation. If it
+ * is another one than that of the session, the session is over: what libzmq had
+ * is in doubt, the rest goes to the new one, which is greeted with this nonce. False: no memory (or
+ * a former obituary was not collected): nothing has changed, try again. */
+bool ctki_out_incarnation (ctki_out_t *out, int64_t now_us, uint64_t inc, uint64_t nonce);
+
+/* The obituary of a session that is over, once; NULL: none. The caller's to free. */
+ctki_obit_t *ctki_out_obit (ctki_out_t *out);
 
 /* The connection came (with a fresh random nonce) or went. */
 void ctki_out_link_up (ctki_out_t *out, int64_t now_us, uint64_t nonce);
@@ -186,13 +254,30 @@ typedef struct {
     uint64_t inc, sid, rid;
 } ctki_half_t;
 
+/* Another process that claims the pid while a session is open: it is let in
+ * when the one that has the session does not answer a probe (R9). */
+typedef struct {
+    bool on;
+    bool heard; /* the probe was answered */
+    ctki_hello_t hello;
+    uint64_t rid;
+    uint32_t probe; /* the number of the probe */
+    int64_t until_us;
+} ctki_newcomer_t;
+
 typedef struct ctki_in {
     ctki_session_setup_t setup;
 
     ctki_half_t half; /* a session that was offered; it waits, and never disturbs the open one */
 
+    ctki_newcomer_t newcomer;
+    uint32_t probes;      /* numbers given to probes */
+    uint64_t refused_inc; /* the incarnation that was refused last, and why: told once */
+    uint32_t refused;
+
     bool open;
     bool left; /* the peer said BYE and has not come back */
+    bool gone; /* the connection rid is */
     uint64_t sid, inc, rid;
     uint32_t round, gen; /* of the latest frame, echoed */
     uint64_t expected;
@@ -220,13 +305,19 @@ typedef struct ctki_in {
 
     bool leaving;   /* this server closes */
     bool confirmed; /* the sender knows, or is gone */
+
+    uint32_t violations;   /* frames against the protocol in this session */
+    bool quarantined;      /* too many: nothing more is taken in it */
+    int64_t quarantine_us; /* until when nobody of this pid is let in */
+    int64_t stuck_us;      /* when something was last consumed, or began to wait */
 } ctki_in_t;
 
 typedef enum { CTKI_GIVE_NOTHING, CTKI_GIVE_RUN, CTKI_GIVE_ONE } ctki_give_t;
 
 /* What came of a frame. */
 typedef struct {
-    bool reply; /* send `answer` to the connection the frame came on */
+    bool reply; /* send `answer` to the connection rid */
+    uint64_t rid;
     ctki_frame_t answer;
     ctki_give_t give;
     const uint8_t *records; /* RUN: within the frame */
@@ -242,6 +333,11 @@ typedef struct {
     uint64_t sid_ended[2]; /* to be forgotten */
     bool opened;          /* a session began: a fresh flow from here on */
     bool left;            /* the peer said BYE */
+    uint32_t reason;      /* of the BYE */
+    uint32_t refused;     /* why the peer is refused, to be told; 0: it is not, or that was told */
+    /* The peer gave up frames that did not come: they count as taken. */
+    uint64_t abandoned; /* envelopes */
+    uint64_t abandoned_charge, abandoned_frames;
     bool duplicate, malformed, valid;
 } ctki_effects_t;
 
@@ -252,6 +348,20 @@ void ctki_in_fini (ctki_in_t *in);
  * fresh_sid is random, used when a session is offered. */
 void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_frame_t *frame, uint64_t fresh_sid,
                       ctki_effects_t *effects);
+
+/* What has become due without a frame; to be called until it returns false. */
+bool ctki_in_tick (ctki_in_t *in, int64_t now_us, uint64_t fresh_sid, ctki_effects_t *effects);
+
+/* The other connection has proved that the peer is this incarnation: sessions
+ * with others, open or offered, are over. sid_ended[] is filled in. */
+void ctki_in_incarnation (ctki_in_t *in, uint64_t inc, ctki_effects_t *effects);
+
+/* The way was bad, and may be good again: acknowledge at once. */
+void ctki_in_hurry (ctki_in_t *in, int64_t now_us);
+
+/* The peer is gone for good, it said so on the other connection: nothing more is
+ * taken in the open session. */
+void ctki_in_end (ctki_in_t *in);
 
 /* What the application has taken of this session so far. */
 void ctki_in_consumed (ctki_in_t *in, int64_t now_us, uint64_t envelopes, uint64_t byte, uint64_t frames);

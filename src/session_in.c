@@ -61,6 +61,8 @@ uint64_t ctki_in_wake_frame (const ctki_in_t *in)
 
 void ctki_in_consumed (ctki_in_t *in, int64_t now_us, uint64_t envelopes, uint64_t byte, uint64_t frames)
 {
+    if (envelopes > in->consumed)
+        in->stuck_us = now_us;
     in->consumed = envelopes;
     in->consumed_byte = byte;
     in->consumed_frame = frames;
@@ -77,15 +79,20 @@ static void owe (ctki_in_t *in, int64_t when_us)
 
 static void answer (const ctki_in_t *in, ctki_effects_t *fx, ctki_type_t type, uint64_t sid, uint64_t n)
 {
-    fx->reply = true;
+    fx->reply = true; /* to the connection in fx->rid */
     fx->answer = (ctki_frame_t){
         .version = CTKI_WIRE_VERSION, .type = (uint8_t) type, .sid = sid, .n = n, .round = in->round, .gen = in->gen};
 }
 
-static void reject (const ctki_in_t *in, ctki_effects_t *fx, uint32_t reason)
+/* Says no to the process inc; the first time it is told here, too. */
+static void reject (ctki_in_t *in, ctki_effects_t *fx, uint64_t sid, uint64_t inc, uint32_t reason)
 {
-    answer (in, fx, CTKI_REJECT, 0, 0);
+    answer (in, fx, CTKI_REJECT, sid, 0);
     fx->answer.u.reason = reason;
+    if (in->refused_inc != inc || in->refused != reason)
+        fx->refused = reason;
+    in->refused_inc = inc;
+    in->refused = reason;
 }
 
 /* An older connection never takes the way back over. */
@@ -95,10 +102,43 @@ static void take_way_back (ctki_in_t *in, uint64_t rid, uint32_t gen)
         return;
     in->rid = rid;
     in->gen = gen;
+    in->gone = false;
 }
 
-static void welcome_resumed (ctki_in_t *in, ctki_effects_t *fx, const ctki_hello_t *hello)
+/* The sender begins above what came: it gave up what is missing, when it
+ * removed this server (R17). Its figures are taken over. */
+static void skip (ctki_in_t *in, ctki_effects_t *fx, const ctki_frame_t *frame)
 {
+    const ctki_hello_t *hello = &frame->u.hello;
+    fx->abandoned = hello->ordinal - in->received;
+    fx->abandoned_charge = hello->charge - in->received_byte + in->partial_charge;
+    fx->abandoned_frames = frame->n - in->expected + in->partial_frames;
+    drop_partial (in);
+    in->received = hello->ordinal;
+    in->received_byte = hello->charge;
+    in->expected = frame->n;
+}
+
+/* Whether what a greeting says of its session can be. */
+static bool agrees (const ctki_in_t *in, const ctki_frame_t *frame)
+{
+    const ctki_hello_t *hello = &frame->u.hello;
+    return frame->n <= in->expected
+           || (hello->ordinal >= in->received && hello->charge >= in->received_byte && frame->n - 1 <= in->credit_frame
+               && hello->charge <= in->credit_byte);
+}
+
+static void welcome_resumed (ctki_in_t *in, ctki_effects_t *fx, const ctki_frame_t *frame)
+{
+    const ctki_hello_t *hello = &frame->u.hello;
+    if (!agrees (in, frame)) {
+        fx->malformed = true;
+        return;
+    }
+    if (frame->n > in->expected)
+        skip (in, fx, frame);
+    if (in->left && !in->leaving)
+        in->left = in->confirmed = false; /* it had removed us, and is back */
     raise_credit (in);
     answer (in, fx, CTKI_WELCOME, in->sid, in->expected);
     fx->answer.flags = CTKI_F_RESUMED;
@@ -129,6 +169,24 @@ static void welcome_new (ctki_in_t *in, uint64_t rid, const ctki_hello_t *hello,
                                             .credit_byte = in->setup.window_bytes};
 }
 
+/* Another process claims the pid. The one that has the session is asked whether
+ * it lives; until it has answered, or has not, the other one waits. */
+static void on_newcomer (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_hello_t *hello)
+{
+    ctki_newcomer_t *newcomer = &in->newcomer;
+    if (newcomer->on && newcomer->hello.inc != hello->inc)
+        return; /* one at a time: it will greet again */
+    if (!newcomer->on) {
+        *newcomer = (ctki_newcomer_t) {.on = true,
+                                       .probe = ++in->probes,
+                                       .until_us = now_us + in->setup.heartbeat_us};
+        in->ack_flags |= CTKI_F_PROBE;
+        owe (in, now_us);
+    }
+    newcomer->hello = *hello;
+    newcomer->rid = rid;
+}
+
 /* Who greets again has missed the final acknowledgement, or it was given up. */
 static void say_leaving_again (ctki_in_t *in, int64_t now_us)
 {
@@ -138,27 +196,77 @@ static void say_leaving_again (ctki_in_t *in, int64_t now_us)
     owe (in, now_us);
 }
 
+/* Why a greeting is refused whoever it comes from; 0: it is not. */
+static uint32_t objection (const ctki_in_t *in, int64_t now_us, const ctki_hello_t *hello)
+{
+    if (hello->version_min > CTKI_WIRE_VERSION || hello->version_max < CTKI_WIRE_VERSION)
+        return CTKI_WHY_VERSION;
+    if (memcmp (hello->cluster_id, in->setup.cluster_id, sizeof hello->cluster_id) != 0)
+        return CTKI_WHY_CLUSTER;
+    if (hello->dst != in->setup.self || hello->src != in->setup.peer)
+        return CTKI_WHY_PID;
+    if (hello->message_bytes > in->setup.message_bytes)
+        return CTKI_WHY_LIMITS;
+    if (in->quarantined && (hello->inc == in->inc || now_us < in->quarantine_us))
+        return CTKI_WHY_QUARANTINED;
+    return CTKI_WHY_NONE;
+}
+
 static void on_hello (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_frame_t *frame, uint64_t fresh_sid,
                       ctki_effects_t *fx)
 {
     const ctki_hello_t *hello = &frame->u.hello;
-    if (hello->version_min > CTKI_WIRE_VERSION || hello->version_max < CTKI_WIRE_VERSION)
-        reject (in, fx, CTKI_WHY_VERSION);
-    else if (memcmp (hello->cluster_id, in->setup.cluster_id, sizeof hello->cluster_id) != 0)
-        reject (in, fx, CTKI_WHY_CLUSTER);
-    else if (hello->dst != in->setup.self || hello->src != in->setup.peer)
-        reject (in, fx, CTKI_WHY_PID);
+    uint32_t why = objection (in, now_us, hello);
+    if (why)
+        reject (in, fx, 0, hello->inc, why);
     else if (in->open && in->inc == hello->inc && in->sid == hello->prev_sid) {
         fx->valid = true;
         take_way_back (in, rid, frame->gen);
         say_leaving_again (in, now_us);
-        welcome_resumed (in, fx, hello);
+        welcome_resumed (in, fx, frame);
     } else if (in->leaving)
-        reject (in, fx, CTKI_WHY_CLOSING);
+        reject (in, fx, 0, hello->inc, CTKI_WHY_CLOSING);
+    else if (in->open && !in->left && !in->gone && !in->quarantined && in->inc != hello->inc
+             && !(in->half.on && in->half.inc == hello->inc))
+        on_newcomer (in, now_us, rid, hello);
     else {
         fx->valid = true;
         welcome_new (in, rid, hello, fresh_sid, fx);
     }
+}
+
+/* The probe of who has the session was answered, or was not. */
+static void decide (ctki_in_t *in, uint64_t fresh_sid, ctki_effects_t *fx)
+{
+    ctki_newcomer_t newcomer = in->newcomer;
+    in->newcomer.on = false;
+    in->ack_flags &= (uint16_t) ~CTKI_F_PROBE;
+    fx->rid = newcomer.rid;
+    if (newcomer.heard && in->open)
+        reject (in, fx, 0, newcomer.hello.inc, CTKI_WHY_DUPLICATE);
+    else
+        welcome_new (in, newcomer.rid, &newcomer.hello, fresh_sid, fx);
+}
+
+/* When the newcomer's fate can be decided. */
+static int64_t newcomer_deadline (const ctki_in_t *in)
+{
+    if (!in->newcomer.on)
+        return CTKI_FOREVER;
+    return in->newcomer.heard || in->gone || !in->open ? 0 : in->newcomer.until_us;
+}
+
+bool ctki_in_tick (ctki_in_t *in, int64_t now_us, uint64_t fresh_sid, ctki_effects_t *fx)
+{
+    *fx = (ctki_effects_t) {0};
+    if (now_us < newcomer_deadline (in))
+        return false;
+    if (in->leaving) {
+        in->newcomer.on = false;
+        return false;
+    }
+    decide (in, fresh_sid, fx);
+    return true;
 }
 
 /* The first frame with the offered sid proves the sender alive and completes
@@ -186,6 +294,10 @@ static void commit (ctki_in_t *in, uint32_t gen, ctki_effects_t *fx)
     in->ack_flags = 0;
     in->gap_expected = 0;
     in->confirmed = false;
+    in->gone = in->quarantined = false;
+    in->violations = 0;
+    in->newcomer.on = false; /* whoever it was greets again */
+    in->refused = CTKI_WHY_NONE;
     fx->opened = true;
 }
 
@@ -195,6 +307,8 @@ static void commit (ctki_in_t *in, uint32_t gen, ctki_effects_t *fx)
 static void taken (ctki_in_t *in, int64_t now_us, uint64_t charge, uint32_t count)
 {
     in->expected++;
+    if (in->received == in->consumed)
+        in->stuck_us = now_us;
     in->received += count;
     in->received_byte += charge;
     in->unacked_frames++;
@@ -366,6 +480,8 @@ static void on_ping (ctki_in_t *in, int64_t now_us, const ctki_frame_t *frame)
 {
     in->ack_flags |= CTKI_F_PONG;
     in->echo_stamp = frame->u.ping.stamp;
+    if (in->newcomer.on && frame->u.ping.probe == in->newcomer.probe)
+        in->newcomer.heard = true; /* no older frame can know that number */
     if (frame->flags & CTKI_F_LEAVING_SEEN)
         in->confirmed = in->leaving;
     if (frame->n > in->expected)
@@ -379,10 +495,22 @@ static void on_bye (ctki_in_t *in, const ctki_frame_t *frame, ctki_effects_t *fx
     answer (in, fx, CTKI_BYE_ACK, in->sid, in->expected);
     fx->answer.u.reason = frame->u.reason;
     fx->left = true;
+    fx->reason = frame->u.reason;
     in->left = true;
     in->confirmed = true;
     in->ack_at_us = CTKI_FOREVER;
+    if (frame->u.reason != CTKI_WHY_ABANDONED) /* then it may come back and begin above what is missing */
+        drop_partial (in);
+}
+
+/* It broke the protocol too often: nothing more is taken of this incarnation (R14). */
+static void quarantine (ctki_in_t *in, int64_t now_us, ctki_effects_t *fx)
+{
+    in->quarantined = true;
+    in->quarantine_us = now_us + CTKI_QUARANTINE_MS * CTKI_MS;
+    in->ack_at_us = CTKI_FOREVER;
     drop_partial (in);
+    reject (in, fx, in->sid, in->inc, CTKI_WHY_QUARANTINED);
 }
 
 static void reset (const ctki_in_t *in, uint64_t sid, ctki_effects_t *fx)
@@ -394,7 +522,7 @@ static void reset (const ctki_in_t *in, uint64_t sid, ctki_effects_t *fx)
 void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_frame_t *frame, uint64_t fresh_sid,
                       ctki_effects_t *fx)
 {
-    *fx = (ctki_effects_t){0};
+    *fx = (ctki_effects_t){.rid = rid};
     if (frame->type == CTKI_HELLO) {
         on_hello (in, now_us, rid, frame, fresh_sid, fx);
         return;
@@ -408,6 +536,8 @@ void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
         reset (in, frame->sid, fx);
         return;
     }
+    if (in->quarantined)
+        return;
     fx->valid = true;
     take_way_back (in, rid, frame->gen);
     in->round = frame->round;
@@ -421,9 +551,48 @@ void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
         fx->valid = false;
         fx->malformed = true;
     }
+    if (CTKI_UNLIKELY (fx->malformed) && ++in->violations >= CTKI_VIOLATIONS)
+        quarantine (in, now_us, fx);
+}
+
+/* ---- what the other connection knows */
+
+void ctki_in_incarnation (ctki_in_t *in, uint64_t inc, ctki_effects_t *fx)
+{
+    *fx = (ctki_effects_t) {0};
+    if (in->half.on && in->half.inc != inc) {
+        fx->sid_ended[0] = in->half.sid;
+        in->half.on = false;
+    }
+    if (in->open && in->inc != inc) {
+        fx->sid_ended[1] = in->sid;
+        in->open = false;
+        drop_partial (in);
+        in->ack_at_us = CTKI_FOREVER;
+    }
+}
+
+void ctki_in_hurry (ctki_in_t *in, int64_t now_us)
+{
+    if (in->open && !in->quarantined && !(in->left && !in->leaving))
+        owe (in, now_us);
+}
+
+void ctki_in_end (ctki_in_t *in)
+{
+    in->left = in->confirmed = true;
+    in->ack_at_us = CTKI_FOREVER;
+    drop_partial (in);
 }
 
 /* ---- acknowledgements */
+
+static uint32_t stuck_ms (const ctki_in_t *in, int64_t now_us)
+{
+    if (in->received == in->consumed || now_us < in->stuck_us)
+        return 0;
+    return (uint32_t) CTKI_MIN ((now_us - in->stuck_us) / CTKI_MS, (int64_t) UINT32_MAX);
+}
 
 bool ctki_in_next (ctki_in_t *in, int64_t now_us, ctki_frame_t *frame)
 {
@@ -441,7 +610,9 @@ bool ctki_in_next (ctki_in_t *in, int64_t now_us, ctki_frame_t *frame)
                                 .consumed = in->consumed,
                                 .credit_frame = in->credit_frame,
                                 .credit_byte = in->credit_byte,
-                                .stamp = in->echo_stamp};
+                                .stamp = in->echo_stamp,
+                                .stuck_ms = stuck_ms (in, now_us),
+                                .probe = in->newcomer.on ? in->newcomer.probe : 0};
     return true;
 }
 
@@ -455,7 +626,8 @@ void ctki_in_acked (ctki_in_t *in, int64_t now_us)
 
 int64_t ctki_in_deadline (const ctki_in_t *in)
 {
-    return in->open ? in->ack_at_us : CTKI_FOREVER;
+    int64_t due_us = newcomer_deadline (in);
+    return in->open ? CTKI_MIN (due_us, in->ack_at_us) : due_us;
 }
 
 /* ---- closing */
@@ -478,5 +650,6 @@ void ctki_in_unreachable (ctki_in_t *in)
 {
     if (in->leaving)
         in->confirmed = true;
+    in->gone = true;
     in->ack_at_us = CTKI_FOREVER;
 }

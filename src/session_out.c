@@ -1,15 +1,14 @@
 /*
  * session_out.c - the sending half of a session. See session.h.
  *
- * What may go wrong: memory runs out when a frame is cut: nothing is cut then
- * and it is tried again at the next step.
+ * What may go wrong: the peer, the network and this process's own clock. Frames
+ * that do not belong are ignored; a link that says nothing is called dead, so
+ * that its owner makes it anew; and time that this process did not have counts
+ * for nobody's silence. Where memory runs out, a frame counts as not received.
  */
-#include "src/session.h"
+#include "src/session_out.h"
 
-#include "src/mem.h"
 #include "src/sys.h"
-
-enum { RING_FIRST = 16 };
 
 void ctki_out_init (ctki_out_t *out, const ctki_session_setup_t *setup, int64_t now_us)
 {
@@ -17,120 +16,36 @@ void ctki_out_init (ctki_out_t *out, const ctki_session_setup_t *setup, int64_t 
     out->ack_wait_us = CTKI_ACK_WAIT_MS * CTKI_MS;
     out->probe_wait_us = CTKI_PROBE_MIN_MS * CTKI_MS;
     out->hello_wait_us = CTKI_HELLO_MIN_MS * CTKI_MS;
+    ctki_out_link_made (out, now_us, 0);
 }
 
-/* ---- the ring */
+/* ---- sessions */
 
-static ctki_sent_t *at (const ctki_out_t *out, uint64_t seq)
+/* Starts numbering anew under a sid of a receiver that knows nothing. False: no memory. */
+static bool new_session (ctki_out_t *out, const ctki_frame_t *frame)
 {
-    return &out->ring[seq & (out->ring_capacity - 1)];
-}
-
-static int grow_ring (ctki_out_t *out)
-{
-    size_t capacity = out->ring_capacity ? out->ring_capacity * 2 : RING_FIRST;
-    ctki_sent_t *ring = ctki_alloc (capacity * sizeof *ring);
-    if (!ring)
-        return -1;
-    for (uint64_t seq = out->una; seq < out->next; seq++)
-        ring[seq & (capacity - 1)] = *at (out, seq);
-    ctki_free (out->ring);
-    out->ring = ring;
-    out->ring_capacity = capacity;
-    return 0;
-}
-
-/* The item being cut leaves the queue; its last frame owns it from now on. */
-static void next_item (ctki_out_t *out)
-{
-    ctki_items_take (&out->queue);
-    out->queued_items--;
-    out->cut = 0;
-}
-
-void ctki_out_fini (ctki_out_t *out)
-{
-    for (uint64_t seq = out->una; seq < out->next; seq++) {
-        if (at (out, seq)->last)
-            ctki_item_release (at (out, seq)->item);
-    }
-    for (ctki_item_t *item; (item = ctki_items_take (&out->queue));)
-        ctki_item_release (item);
-    ctki_free (out->ring);
-    out->ring = NULL;
-    out->una = out->next = 1;
-    out->queued_items = 0;
-}
-
-void ctki_out_push (ctki_out_t *out, ctki_item_t *item)
-{
-    ctki_items_add (&out->queue, item);
-    out->queued_items++;
-}
-
-/* ---- cutting frames */
-
-/* How much of a run fits into `limit` bytes and `charge`, in whole records. */
-static size_t cut_run (const ctki_item_t *item, size_t offset, size_t limit, uint64_t credit, ctki_sent_t *sent)
-{
-    size_t size = 0;
-    while (offset + size < item->size) {
-        ctki_record_t record;
-        size_t head = ctki_record_get (item->data + offset + size, item->size - offset - size, &record);
-        CTKI_ASSERT (head > 0);
-        size_t whole = head + ctki_record_pad (record.len);
-        uint64_t cost = record.len + CTKI_CHARGE_BYTES;
-        if (size + whole > limit || sent->charge + cost > credit)
-            break;
-        size += whole;
-        sent->charge += cost;
-        sent->count++;
-    }
-    return size;
-}
-
-/* The next slice of the first item within the credit; its size, 0: none. */
-static size_t slice (const ctki_out_t *out, uint64_t credit, ctki_sent_t *sent)
-{
-    ctki_item_t *item = out->queue.head;
-    size_t left = item->size - out->cut;
-    *sent = (ctki_sent_t){.item = item, .data = item->data + out->cut};
-    if (item->kind == CTKI_LARGE) {
-        size_t size = CTKI_MIN (left, (size_t) out->setup.frame_bytes);
-        sent->charge = size + (out->cut == 0 ? CTKI_CHARGE_BYTES : 0u);
-        sent->count = size == left;
-        return sent->charge <= credit ? size : 0;
-    }
-    if (out->cut == 0 && item->size <= out->setup.frame_bytes && item->charge <= credit) {
-        sent->charge = item->charge;
-        sent->count = item->count;
-        return item->size;
-    }
-    /* A run that does not fit whole waits for more room while some is sure to
-     * come, so that a window that opens in steps does not make tiny frames. */
-    if (item->charge <= out->setup.window_bytes / 4 && item->size <= out->setup.frame_bytes && out->una < out->next)
-        return 0;
-    return cut_run (item, out->cut, out->setup.frame_bytes, credit, sent);
-}
-
-/* Cuts the next frame if there is an item and credit for it. */
-static bool cut (ctki_out_t *out)
-{
-    if (!out->queue.head || out->next > out->credit_frame || out->cut_charge >= out->credit_byte)
+    if (out->sid && !ctki_fate_restart (out))
         return false;
-    ctki_sent_t sent;
-    size_t size = slice (out, out->credit_byte - out->cut_charge, &sent);
-    if (size == 0)
+    out->sid = frame->sid;
+    out->peer_inc = frame->u.welcome.inc;
+    out->cut_charge = 0;
+    out->credit_frame = frame->u.welcome.credit_frame;
+    out->credit_byte = frame->u.welcome.credit_byte;
+    out->leaving = out->leaving_seen = false;
+    out->stuck_ms = 0;
+    out->want_ping = true; /* the first frame with the new sid opens the session over there */
+    return true;
+}
+
+static bool resume (ctki_out_t *out, int64_t now_us, const ctki_frame_t *frame)
+{
+    if (!ctki_ring_acknowledge (out, now_us, frame->n, frame->u.welcome.consumed))
         return false;
-    if (out->next - out->una == out->ring_capacity && grow_ring (out))
-        return false;
-    sent.size = (uint32_t) size;
-    sent.last = out->cut + size == sent.item->size;
-    *at (out, out->next++) = sent;
-    out->cut_charge += sent.charge;
-    out->cut += size;
-    if (sent.last)
-        next_item (out);
+    out->credit_frame = CTKI_MAX (out->credit_frame, frame->u.welcome.credit_frame);
+    out->credit_byte = CTKI_MAX (out->credit_byte, frame->u.welcome.credit_byte);
+    if (out->send > out->una)
+        ctki_ring_rewind (out);
+    out->want_ping = true; /* it tells the receiver the way back */
     return true;
 }
 
@@ -139,136 +54,24 @@ bool ctki_out_hungry (const ctki_out_t *out)
     return out->state == CTKI_OUT_OPEN && !out->queue.head && !out->leaving;
 }
 
-/* ---- acknowledgements */
-
-static void settle (ctki_out_t *out, const ctki_sent_t *sent)
-{
-    out->settled.delivered += sent->count;
-    out->settled.charge += (int64_t) sent->charge;
-    if (sent->last)
-        ctki_item_release (sent->item);
-}
-
-/* All below n was received. */
-static void acknowledge (ctki_out_t *out, int64_t now_us, uint64_t n)
-{
-    if (n > out->una) {
-        out->ack_us = now_us;
-        out->ack_wait_us = CTKI_MAX (CTKI_ACK_WAIT_MS * CTKI_MS, 2 * out->srtt_us + 10 * CTKI_MS);
-    }
-    while (out->una < n)
-        settle (out, at (out, out->una++));
-    out->send = CTKI_MAX (out->send, out->una);
-}
-
-/* Back to the first frame that was not received. */
-static void rewind_to_una (ctki_out_t *out)
-{
-    out->send = out->una;
-    out->round++;
-}
-
-/* ---- a new session while there was an old one */
-
-/* Takes back the frames that libzmq never had: as if they had not been cut. */
-static void uncut (ctki_out_t *out)
-{
-    while (out->next > out->given) {
-        ctki_sent_t *sent = at (out, --out->next);
-        if (sent->last) {
-            sent->item->next = out->queue.head;
-            out->queue.head = sent->item;
-            if (!out->queue.tail)
-                out->queue.tail = sent->item;
-            out->queued_items++;
-        }
-        CTKI_ASSERT (out->queue.head == sent->item);
-        out->cut = (size_t) (sent->data - sent->item->data);
-        out->cut_charge -= sent->charge;
-    }
-    out->send = CTKI_MIN (out->send, out->next);
-}
-
-/* A large envelope whose last byte was never given counts as never transmitted
- * and begins anew (R15): its fragments leave the ring, and the charge that was
- * set free by those acknowledged is taken again. */
-static void begin_anew (ctki_out_t *out)
-{
-    ctki_item_t *head = out->queue.head;
-    if (!head || head->kind != CTKI_LARGE || out->cut == 0)
-        return;
-    size_t settled = out->cut; /* bytes acknowledged */
-    while (out->next > out->una && at (out, out->next - 1)->item == head)
-        settled = (size_t) (at (out, --out->next)->data - head->data);
-    if (settled > 0)
-        out->settled.charge -= (int64_t) (settled + CTKI_CHARGE_BYTES);
-    out->cut = 0;
-}
-
-/* What is in the ring may have been received or not. */
-static void doubt_ring (ctki_out_t *out)
-{
-    for (; out->una < out->next; out->una++) {
-        const ctki_sent_t *sent = at (out, out->una);
-        out->settled.abandoned += sent->count;
-        out->settled.in_doubt += sent->count;
-        out->settled.charge += (int64_t) sent->charge;
-        if (sent->last)
-            ctki_item_release (sent->item);
-    }
-}
-
-/* The receiver is another incarnation: what libzmq had is in doubt, the rest
- * goes to the new one. */
-static void restart (ctki_out_t *out)
-{
-    uncut (out);
-    begin_anew (out);
-    doubt_ring (out);
-    out->una = out->next = out->send = out->given = 1;
-}
-
-/* Starts numbering anew under a sid of a receiver that knows nothing. */
-static void new_session (ctki_out_t *out, const ctki_frame_t *frame)
-{
-    if (out->sid)
-        restart (out);
-    out->sid = frame->sid;
-    out->peer_inc = frame->u.welcome.inc;
-    out->cut_charge = 0;
-    out->credit_frame = frame->u.welcome.credit_frame;
-    out->credit_byte = frame->u.welcome.credit_byte;
-    out->leaving = out->leaving_seen = false;
-    out->want_ping = true; /* the first frame with the new sid opens the session over there */
-}
-
-static void resume (ctki_out_t *out, int64_t now_us, const ctki_frame_t *frame)
-{
-    acknowledge (out, now_us, frame->n);
-    out->credit_frame = CTKI_MAX (out->credit_frame, frame->u.welcome.credit_frame);
-    out->credit_byte = CTKI_MAX (out->credit_byte, frame->u.welcome.credit_byte);
-    if (out->send > out->una)
-        rewind_to_una (out);
-    out->want_ping = true; /* it tells the receiver the way back */
-}
-
 /* ---- what comes in */
+
+static bool enter_session (ctki_out_t *out, int64_t now_us, const ctki_frame_t *frame)
+{
+    if (frame->flags & CTKI_F_RESUMED)
+        return frame->sid == out->sid && frame->n >= out->una && frame->n <= out->given
+               && resume (out, now_us, frame);
+    if (frame->n != 1)
+        return false;
+    if (frame->sid != out->sid)
+        return new_session (out, frame);
+    return out->una == 1 && resume (out, now_us, frame); /* offered again: no frame of it ever came over, nothing is in doubt */
+}
 
 static bool on_welcome (ctki_out_t *out, int64_t now_us, const ctki_frame_t *frame)
 {
-    if (out->state != CTKI_OUT_GREET || frame->u.welcome.nonce != out->nonce || frame->sid == 0)
-        return false;
-    if (frame->flags & CTKI_F_RESUMED) {
-        if (frame->sid != out->sid || frame->n < out->una || frame->n > out->given)
-            return false;
-        resume (out, now_us, frame);
-    } else if (frame->n != 1)
-        return false;
-    else if (frame->sid != out->sid)
-        new_session (out, frame);
-    else if (out->una == 1)
-        resume (out, now_us, frame); /* offered again: no frame of it ever came over, nothing is in doubt */
-    else
+    if (out->state != CTKI_OUT_GREET || frame->u.welcome.nonce != out->nonce || frame->sid == 0
+        || !enter_session (out, now_us, frame))
         return false;
     out->state = CTKI_OUT_OPEN;
     out->ack_us = now_us;
@@ -302,17 +105,21 @@ static bool on_ack (ctki_out_t *out, int64_t now_us, const ctki_frame_t *frame)
         return false;
     const ctki_ack_t *ack = &frame->u.ack;
     bool opened = ack->credit_frame > out->credit_frame || ack->credit_byte > out->credit_byte;
-    acknowledge (out, now_us, frame->n);
+    if (!ctki_ring_acknowledge (out, now_us, frame->n, ack->consumed))
+        return false;
     out->credit_frame = CTKI_MAX (out->credit_frame, ack->credit_frame);
     out->credit_byte = CTKI_MAX (out->credit_byte, ack->credit_byte);
     if (opened)
         out->probe_wait_us = CTKI_PROBE_MIN_MS * CTKI_MS;
     if (frame->flags & CTKI_F_PONG)
         measure (out, now_us, ack->stamp);
-    if (frame->flags & CTKI_F_PROBE)
+    if (frame->flags & CTKI_F_PROBE) {
+        out->probe = ack->probe;
         out->want_ping = true;
+    }
+    out->stuck_ms = ack->stuck_ms;
     if ((frame->flags & CTKI_F_GAP) && frame->round == out->round && out->send > out->una)
-        rewind_to_una (out);
+        ctki_ring_rewind (out);
     if (frame->flags & CTKI_F_LEAVING)
         on_leaving (out);
     return true;
@@ -342,8 +149,10 @@ static bool on_bye_ack (ctki_out_t *out, const ctki_frame_t *frame)
 
 static bool on_reject (ctki_out_t *out, int64_t now_us, const ctki_frame_t *frame)
 {
-    if (out->state != CTKI_OUT_GREET)
+    bool mine = frame->sid != 0 && frame->sid == out->sid; /* thrown out of an open session */
+    if (out->state != CTKI_OUT_GREET && !(out->state == CTKI_OUT_OPEN && mine))
         return false;
+    out->state = CTKI_OUT_GREET;
     out->rejected = frame->u.reason;
     if (frame->u.reason == CTKI_WHY_CLOSING) {
         out->leaving = true; /* that incarnation never opens a session with us */
@@ -377,6 +186,7 @@ bool ctki_out_receive (ctki_out_t *out, int64_t now_us, const ctki_frame_t *fram
 {
     if (out->state == CTKI_OUT_ENDED || frame->version != CTKI_WIRE_VERSION || !dispatch (out, now_us, frame))
         return false;
+    out->asked_us = 0;
     if (frame->type == CTKI_REJECT)
         return true; /* somebody answered, but not a peer that we may talk to */
     out->link_heard_us = now_us;
@@ -395,15 +205,93 @@ void ctki_out_link_up (ctki_out_t *out, int64_t now_us, uint64_t nonce)
         return;
     out->gen++;
     out->nonce = nonce;
+    out->asked_us = 0;
     out->hello_wait_us = CTKI_HELLO_MIN_MS * CTKI_MS;
     greet (out, now_us);
 }
 
 void ctki_out_link_down (ctki_out_t *out, int64_t now_us)
 {
-    (void) now_us;
-    if (out->state != CTKI_OUT_ENDED)
-        out->state = CTKI_OUT_NOLINK;
+    if (out->state == CTKI_OUT_ENDED)
+        return;
+    out->state = CTKI_OUT_NOLINK;
+    out->link_us = now_us;
+}
+
+bool ctki_out_incarnation (ctki_out_t *out, int64_t now_us, uint64_t inc, uint64_t nonce)
+{
+    if (out->state == CTKI_OUT_ENDED || out->peer_inc == inc)
+        return true;
+    if (out->sid && !ctki_fate_restart (out))
+        return false;
+    out->sid = 0;
+    out->peer_inc = inc;
+    out->leaving = out->leaving_seen = out->want_ping = false;
+    out->stalled_us = 0;
+    out->stuck_ms = 0;
+    out->nonce = nonce; /* an answer to an older greeting may be that of a dead process */
+    out->hello_wait_us = CTKI_HELLO_MIN_MS * CTKI_MS;
+    if (out->state != CTKI_OUT_NOLINK)
+        greet (out, now_us);
+    return true;
+}
+
+/* ---- a link that died without a word, and time that this process lost */
+
+void ctki_out_link_made (ctki_out_t *out, int64_t now_us, uint64_t draw)
+{
+    ctki_out_link_down (out, now_us);
+    int64_t eighth = CTKI_RELINK_MS * CTKI_MS / 8;
+    out->link_wait_us = CTKI_RELINK_MS * CTKI_MS - eighth + (int64_t) (draw % (uint64_t) (2 * eighth));
+}
+
+int64_t ctki_out_link_deadline (const ctki_out_t *out)
+{
+    int64_t patience_us = CTKI_LINK_BEATS * out->setup.heartbeat_us;
+    if (out->state == CTKI_OUT_NOLINK)
+        return out->link_us + out->link_wait_us;
+    if (out->state == CTKI_OUT_ENDED)
+        return CTKI_FOREVER;
+    int64_t dead_us = out->asked_us ? out->asked_us + patience_us : CTKI_FOREVER;
+    if (out->state == CTKI_OUT_OPEN && out->una < out->given)
+        dead_us = CTKI_MIN (dead_us, out->ack_us + CTKI_MAX (patience_us, CTKI_PROGRESS_MS * CTKI_MS));
+    return dead_us;
+}
+
+bool ctki_out_link_dead (const ctki_out_t *out, int64_t now_us)
+{
+    return now_us >= ctki_out_link_deadline (out);
+}
+
+void ctki_out_hurry (ctki_out_t *out, int64_t now_us)
+{
+    out->hello_at_us = now_us;
+    out->hello_wait_us = CTKI_HELLO_MIN_MS * CTKI_MS;
+    out->ack_wait_us = CTKI_ACK_WAIT_MS * CTKI_MS;
+    out->probe_wait_us = CTKI_PROBE_MIN_MS * CTKI_MS;
+    out->want_ping = out->state == CTKI_OUT_OPEN;
+}
+
+void ctki_out_blocked (ctki_out_t *out, int64_t now_us)
+{
+    if (!out->asked_us)
+        out->asked_us = now_us;
+}
+
+static void put_off (int64_t *when_us, int64_t now_us, int64_t late_us)
+{
+    if (*when_us)
+        *when_us = CTKI_MIN (*when_us + late_us, now_us);
+}
+
+void ctki_out_late (ctki_out_t *out, int64_t now_us, int64_t late_us)
+{
+    put_off (&out->started_us, now_us, late_us);
+    put_off (&out->heard_us, now_us, late_us);
+    put_off (&out->link_heard_us, now_us, late_us);
+    put_off (&out->asked_us, now_us, late_us);
+    put_off (&out->ack_us, now_us, late_us);
+    put_off (&out->link_us, now_us, late_us);
 }
 
 /* ---- closing */
@@ -425,30 +313,6 @@ void ctki_out_close (ctki_out_t *out, int64_t now_us)
         ctki_out_abandon (out);
     else
         ctki_out_flush (out);
-}
-
-/* The envelopes and the charge of the first item that no frame holds. */
-static void abandon_head (ctki_out_t *out)
-{
-    ctki_item_t *item = out->queue.head;
-    ctki_sent_t cut = {0}; /* what was cut from it before */
-    if (item->kind == CTKI_RUN)
-        cut_run (item, 0, out->cut, UINT64_MAX, &cut);
-    else if (out->cut > 0)
-        cut.charge = out->cut + CTKI_CHARGE_BYTES;
-    out->settled.abandoned += item->count - cut.count;
-    out->settled.charge += (int64_t) (item->charge - cut.charge);
-    next_item (out);
-    ctki_item_release (item);
-}
-
-void ctki_out_abandon (ctki_out_t *out)
-{
-    uncut (out);
-    doubt_ring (out);
-    out->send = out->next;
-    while (out->queue.head)
-        abandon_head (out);
 }
 
 void ctki_out_dismiss (ctki_out_t *out)
@@ -485,6 +349,8 @@ static void make_hello (const ctki_out_t *out, ctki_emit_t *emit)
     hello->version_min = hello->version_max = CTKI_WIRE_VERSION;
     hello->frame_bytes = out->setup.frame_bytes;
     hello->message_bytes = out->setup.message_bytes;
+    hello->ordinal = out->ordinal;
+    hello->charge = out->charge;
 }
 
 static void make_ping (const ctki_out_t *out, int64_t now_us, ctki_emit_t *emit)
@@ -492,7 +358,7 @@ static void make_ping (const ctki_out_t *out, int64_t now_us, ctki_emit_t *emit)
     control (out, emit, CTKI_PING);
     emit->frame.n = out->send;
     emit->frame.flags = (uint16_t) (CTKI_F_ACK_NOW | (out->leaving_seen ? CTKI_F_LEAVING_SEEN : 0));
-    emit->frame.u.ping = (ctki_ping_t){.stamp = (uint64_t) now_us, .inc = out->peer_inc};
+    emit->frame.u.ping = (ctki_ping_t){.stamp = (uint64_t) now_us, .inc = out->peer_inc, .probe = out->probe};
 }
 
 /* When the next PING is due, by the three clocks of R6 and section 3.9. */
@@ -512,7 +378,7 @@ static bool make_data (ctki_out_t *out, int64_t now_us, ctki_emit_t *emit)
 {
     if (out->leaving)
         return false;
-    if (out->send == out->next && !cut (out)) {
+    if (out->send == out->next && !ctki_ring_cut (out)) {
         if (out->queue.head && !out->stalled_us)
             out->stalled_us = now_us; /* no credit (or no memory) for what is there */
         return false;
@@ -520,7 +386,7 @@ static bool make_data (ctki_out_t *out, int64_t now_us, ctki_emit_t *emit)
     out->stalled_us = 0;
     control (out, emit, CTKI_DATA);
     emit->frame.n = out->send;
-    emit->sent = at (out, out->send);
+    emit->sent = ctki_ring_at (out, out->send);
     if (out->flushing && out->send + 1 == out->next && !out->queue.head)
         emit->frame.flags |= CTKI_F_ACK_NOW;
     return true;
@@ -596,6 +462,8 @@ static void sent_data (ctki_out_t *out, int64_t now_us, ctki_sent_t *sent)
 
 void ctki_out_sent (ctki_out_t *out, int64_t now_us, const ctki_emit_t *emit)
 {
+    if (emit->frame.type != CTKI_DATA && !out->asked_us)
+        out->asked_us = now_us; /* each of them is answered at once */
     switch (emit->frame.type) {
     case CTKI_HELLO:
         sent_hello (out, now_us);
@@ -672,16 +540,14 @@ int ctki_emit_parts (const ctki_emit_t *emit, uint8_t scratch[CTKI_SCRATCH_BYTES
 
 int64_t ctki_out_deadline (const ctki_out_t *out)
 {
-    switch (out->state) {
-    case CTKI_OUT_GREET:
-        return out->hello_at_us;
-    case CTKI_OUT_OPEN:
-        if (out->closing && ctki_out_empty (out) && !out->leaving)
-            return CTKI_MIN (ping_at (out), out->bye_at_us);
-        return ping_at (out);
-    default:
-        return CTKI_FOREVER;
-    }
+    int64_t due_us = ctki_out_link_deadline (out);
+    if (out->state == CTKI_OUT_GREET)
+        return CTKI_MIN (due_us, out->hello_at_us);
+    if (out->state != CTKI_OUT_OPEN)
+        return due_us;
+    if (out->closing && ctki_out_empty (out) && !out->leaving)
+        due_us = CTKI_MIN (due_us, out->bye_at_us);
+    return CTKI_MIN (due_us, ping_at (out));
 }
 
 int ctki_out_peer_state (const ctki_out_t *out, int64_t now_us, int64_t *until_us)

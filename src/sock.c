@@ -49,6 +49,7 @@ static void *context;
 static unsigned context_refs;
 static unsigned long inproc_number;
 static pthread_once_t context_once = PTHREAD_ONCE_INIT;
+static ctki_sock_t *inproc_bound; /* see note_bound () */
 
 static void before_fork (void)
 {
@@ -65,6 +66,7 @@ static void after_fork_child (void)
 {
     context = NULL;
     context_refs = 0;
+    inproc_bound = NULL;
     pthread_mutex_unlock (&context_lock);
 }
 
@@ -158,7 +160,49 @@ struct ctki_sock {
     bool router;
     bool watched; /* a monitor is on */
     bool inproc;  /* what it carries stays in this process: ThreadSanitizer sees it on both sides */
+    char *name;   /* the inproc endpoint that it is bound to; NULL: none */
+    ctki_sock_t *next; /* of those that are */
 };
+
+/* libzmq lets a socket connect to an inproc endpoint that nobody is bound to, and
+ * then cannot close it until somebody is: each try would leave a socket behind.
+ * So we know who is bound. Under the context's lock. */
+static int note_bound (ctki_sock_t *sock, const char *endpoint)
+{
+    if (!(sock->name = ctki_strdup (endpoint)))
+        return -1;
+    pthread_mutex_lock (&context_lock);
+    sock->next = inproc_bound;
+    inproc_bound = sock;
+    pthread_mutex_unlock (&context_lock);
+    return 0;
+}
+
+static void forget_bound (ctki_sock_t *sock)
+{
+    if (!sock->name)
+        return;
+    pthread_mutex_lock (&context_lock);
+    for (ctki_sock_t **link = &inproc_bound; *link; link = &(*link)->next) {
+        if (*link == sock) {
+            *link = sock->next;
+            break;
+        }
+    }
+    pthread_mutex_unlock (&context_lock);
+    ctki_free (sock->name);
+    sock->name = NULL;
+}
+
+static bool is_bound (const char *endpoint)
+{
+    bool found = false;
+    pthread_mutex_lock (&context_lock);
+    for (ctki_sock_t *sock = inproc_bound; sock && !found; sock = sock->next)
+        found = strcmp (sock->name, endpoint) == 0;
+    pthread_mutex_unlock (&context_lock);
+    return found;
+}
 
 static int set_int (void *zmq, int option, int value)
 {
@@ -186,6 +230,7 @@ void ctki_sock_close (ctki_sock_t **sock_p)
     if (!sock)
         return;
     *sock_p = NULL;
+    forget_bound (sock);
     if (sock->watched)
         zmq_socket_monitor (sock->zmq, NULL, 0);
     if (sock->zmq)
@@ -274,6 +319,8 @@ int ctki_sock_bind (ctki_sock_t *sock, const char *endpoint, char *bound, size_t
 {
     if (set_family (sock, endpoint) || zmq_bind (sock->zmq, endpoint))
         return -1;
+    if (sock->inproc && note_bound (sock, endpoint))
+        return -1;
     return zmq_getsockopt (sock->zmq, ZMQ_LAST_ENDPOINT, bound, &size);
 }
 
@@ -284,6 +331,7 @@ void ctki_sock_unbind (ctki_sock_t *sock, const char *bound, int wait_ms)
     char name[64];
     inproc_name (name, sizeof name);
     void *events = NULL;
+    forget_bound (sock);
     if (strncmp (bound, "inproc:", 7) != 0 && zmq_socket_monitor (sock->zmq, name, ZMQ_EVENT_CLOSED) == 0) {
         sock->watched = true;
         events = zmq_socket (context, ZMQ_PAIR);
@@ -309,7 +357,13 @@ void ctki_sock_unbind (ctki_sock_t *sock, const char *bound, int wait_ms)
 
 int ctki_sock_connect (ctki_sock_t *sock, const char *endpoint)
 {
-    return set_family (sock, endpoint) ? -1 : zmq_connect (sock->zmq, endpoint);
+    if (set_family (sock, endpoint))
+        return -1;
+    if (sock->inproc && !is_bound (endpoint)) {
+        errno = ECONNREFUSED;
+        return -1;
+    }
+    return zmq_connect (sock->zmq, endpoint);
 }
 
 int ctki_sock_disconnect (ctki_sock_t *sock, const char *endpoint)
@@ -486,16 +540,21 @@ static void end_lease (ctki_buf_t *buf)
     ctki_free (lease);
 }
 
+ctki_buf_t *ctki_message_copy (const ctki_message_t *message, int part)
+{
+    size_t size = message->size[part];
+    ctki_buf_t *copy = ctki_buf_new (size);
+    if (copy && size)
+        memcpy (copy->data, message->data[part], size);
+    return copy;
+}
+
 ctki_buf_t *ctki_message_lease (ctki_message_t *message, int part)
 {
     const uint8_t *data = message->data[part];
     size_t size = message->size[part];
-    if (size <= CTKI_LEASE_BYTES || (uintptr_t) data % 8 != 0) {
-        ctki_buf_t *copy = ctki_buf_new (size);
-        if (copy && size)
-            memcpy (copy->data, data, size);
-        return copy;
-    }
+    if (size <= CTKI_LEASE_BYTES || (uintptr_t) data % 8 != 0)
+        return ctki_message_copy (message, part);
     lease_t *lease = ctki_alloc (sizeof *lease);
     if (!lease)
         return NULL;

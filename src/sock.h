@@ -46,7 +46,8 @@ int ctki_sock_pair (ctki_sock_t *ends[2]);
 
 void ctki_sock_close (ctki_sock_t **sock_p);
 
-/* 0, or -1 with errno. `bound` gets the endpoint as it is, wildcards resolved. */
+/* 0, or -1 with errno. `bound` gets the endpoint as it is, wildcards resolved.
+ * Connecting to an inproc endpoint that nobody is bound to: ECONNREFUSED. */
 int ctki_sock_bind (ctki_sock_t *sock, const char *endpoint, char *bound, size_t size);
 int ctki_sock_connect (ctki_sock_t *sock, const char *endpoint);
 /* Gives the port back: on return it can be bound again, unless wait_ms was too short. */
@@ -89,6 +90,9 @@ void ctki_message_close (ctki_message_t *message);
  * data, copied where it is small (pitfall H1) or lies askew. The part is empty
  * afterwards. NULL: ENOMEM, and the part is as it was. */
 ctki_buf_t *ctki_message_lease (ctki_message_t *message, int part);
+
+/* A copy of a part, whatever memory it lies in. NULL: ENOMEM. */
+ctki_buf_t *ctki_message_copy (const ctki_message_t *message, int part);
 
 /* ---- the monitor of a dealer */
 

@@ -64,7 +64,9 @@ static uint8_t *put_hello (uint8_t *p, const ctki_hello_t *hello)
     *p++ = 0;
     *p++ = 0;
     p = put32 (p, hello->frame_bytes);
-    return put64 (p, hello->message_bytes);
+    p = put64 (p, hello->message_bytes);
+    p = put64 (p, hello->ordinal);
+    return put64 (p, hello->charge);
 }
 
 static uint8_t *put_welcome (uint8_t *p, const ctki_welcome_t *welcome)
@@ -84,13 +86,15 @@ static uint8_t *put_ack (uint8_t *p, const ctki_ack_t *ack)
     p = put64 (p, ack->credit_frame);
     p = put64 (p, ack->credit_byte);
     p = put64 (p, ack->stamp);
-    return put32 (p, ack->stuck_ms);
+    p = put32 (p, ack->stuck_ms);
+    return put32 (p, ack->probe);
 }
 
 static uint8_t *put_ping (uint8_t *p, const ctki_ping_t *ping)
 {
     p = put64 (p, ping->stamp);
-    return put64 (p, ping->inc);
+    p = put64 (p, ping->inc);
+    return put32 (p, ping->probe);
 }
 
 static uint8_t *put_body (uint8_t *p, const ctki_frame_t *frame)
@@ -194,6 +198,8 @@ static const char *get_hello (cursor_t *c, ctki_hello_t *hello)
     uint16_t reserved = get16 (c);
     hello->frame_bytes = get32 (c);
     hello->message_bytes = get64 (c);
+    hello->ordinal = get64 (c);
+    hello->charge = get64 (c);
     if (c->fell_short)
         return too_short (c);
     if (hello->src < 0 || hello->dst < 0)
@@ -239,6 +245,7 @@ static const char *get_ack (cursor_t *c, ctki_ack_t *ack)
     ack->credit_byte = get64 (c);
     ack->stamp = get64 (c);
     ack->stuck_ms = get32 (c);
+    ack->probe = get32 (c);
     return c->fell_short ? too_short (c) : skip_blocks (c);
 }
 
@@ -246,6 +253,7 @@ static const char *get_ping (cursor_t *c, ctki_ping_t *ping)
 {
     ping->stamp = get64 (c);
     ping->inc = get64 (c);
+    ping->probe = get32 (c);
     return at_end (c);
 }
 

@@ -88,7 +88,8 @@ enum {
     CTKI_WHY_UNKNOWN_PID = 6, /* the sender is not in the receiver's list */
     CTKI_WHY_QUARANTINED = 7,
     CTKI_WHY_CLOSING = 8,
-    CTKI_WHY_ABANDONED = 9 /* BYE: the peer was removed */
+    CTKI_WHY_ABANDONED = 9, /* BYE: the peer was removed */
+    CTKI_WHY_LIMITS = 10    /* the sender's payloads may be larger than the receiver takes */
 };
 
 typedef struct {
@@ -100,6 +101,8 @@ typedef struct {
     uint8_t version_min, version_max;
     uint32_t frame_bytes;
     uint64_t message_bytes;
+    uint64_t ordinal; /* envelopes of that session that end before frame n */
+    uint64_t charge;  /* of the frames before frame n */
 } ctki_hello_t;
 
 typedef struct {
@@ -113,12 +116,14 @@ typedef struct {
     uint64_t credit_frame;       /* the highest frame number that may be sent */
     uint64_t credit_byte;        /* the charge that may be sent, from the session's start */
     uint64_t stamp;              /* echo of PING, valid with PONG */
-    uint32_t stuck_ms;           /* for how long the oldest envelope has waited to be consumed */
+    uint32_t stuck_ms;           /* for how long nothing was consumed while something waited */
+    uint32_t probe;              /* with PROBE: a number to be echoed */
 } ctki_ack_t;
 
 typedef struct {
     uint64_t stamp;
-    uint64_t inc; /* the receiver's, as the sender believes; 0: not known */
+    uint64_t inc;   /* the receiver's, as the sender believes; 0: not known */
+    uint32_t probe; /* echo of the last PROBE's; 0: none */
 } ctki_ping_t;
 
 /* A frame in the clear. For DATA: records is what stands between header and

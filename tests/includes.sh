@@ -22,8 +22,8 @@ rules='
 BEGIN {
     layer("src/base src/error src/mem src/log src/sys")
     layer("src/envelope src/wire src/crc32c src/route src/peers src/fault")
-    layer("src/session")
-    layer("src/sock src/mailbox src/outbox src/inbox src/node")
+    layer("src/session src/life")
+    layer("src/sock src/mailbox src/ways src/outbox src/inbox src/node")
     layer("config/")
     layer("actors/")
     layer("src/server")

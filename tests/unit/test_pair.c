@@ -396,6 +396,18 @@ static void connect_link (world_t *w)
     tell (w, "connection %u", w->connection);
 }
 
+/* A link that says nothing is torn down by the sender and made anew. */
+static void rebuild_link (world_t *w)
+{
+    tell (w, "the sender gives the link up");
+    if (w->connected) {
+        break_link (w);
+        w->connect_at_us = w->now_us + (int64_t) below (w, 20000);
+    }
+    w->event_at_us = CTKI_FOREVER;
+    ctki_out_link_made (&w->out, w->now_us, chance (w));
+}
+
 static void hear_of_link (world_t *w)
 {
     w->event_at_us = CTKI_FOREVER;
@@ -448,6 +460,7 @@ static void emit_all (world_t *w)
         int count = ctki_emit_parts (&emit, scratch, parts);
         if (!w->connected || w->there[1].count >= w->room) {
             w->blocked = true;
+            ctki_out_blocked (&w->out, w->now_us);
             break;
         }
         if (emit.sent) {
@@ -592,6 +605,11 @@ static void receive_there (world_t *w, packet_t *packet)
 static void acknowledge (world_t *w)
 {
     ctki_frame_t frame;
+    ctki_effects_t fx;
+    while (ctki_in_tick (&w->in, w->now_us, chance (w), &fx)) {
+        if (fx.reply)
+            send_back (w, fx.rid, &fx.answer);
+    }
     if (w->in.open && w->now_us >= w->in.ack_at_us)
         ctki_in_consumed (&w->in, w->now_us, w->consumed, w->consumed_byte, w->consumed_frame);
     if (!ctki_in_next (&w->in, w->now_us, &frame))
@@ -620,6 +638,18 @@ static void eat (world_t *w)
         ctki_in_consumed (&w->in, w->now_us, w->consumed, w->consumed_byte, w->consumed_frame);
 }
 
+/* The obituary of a session says what the figures say. */
+static void read_obit (world_t *w)
+{
+    ctki_obit_t *obit = ctki_out_obit (&w->out);
+    if (!obit)
+        return;
+    EXPECT (w, obit->in_doubt == w->out.settled.in_doubt, "in doubt %" PRIu64 " by the figures, %" PRIu64 " by the obituary",
+            w->out.settled.in_doubt, obit->in_doubt);
+    ctki_free (obit);
+    check_figures (w);
+}
+
 static void receive_back (world_t *w, packet_t *packet)
 {
     ctki_frame_t frame;
@@ -627,6 +657,7 @@ static void receive_back (world_t *w, packet_t *packet)
     EXPECT (w, !bad, "a bad frame: %s", bad);
     ctki_out_receive (&w->out, w->now_us, &frame);
     free_packet (packet);
+    read_obit (w);
 }
 
 /* ---- restarts */
@@ -752,7 +783,7 @@ static int64_t next_event (const world_t *w)
         at_us = CTKI_MIN (at_us, w->eat_at_us);
     if (w->to_push)
         at_us = CTKI_MIN (at_us, w->push_at_us);
-    return w->blocked ? at_us : CTKI_MIN (at_us, ctki_out_deadline (&w->out));
+    return CTKI_MIN (at_us, w->blocked ? ctki_out_link_deadline (&w->out) : ctki_out_deadline (&w->out));
 }
 
 static void let_packets_arrive (world_t *w)
@@ -780,6 +811,8 @@ static void happen (world_t *w)
         push_some (w);
         w->push_at_us = w->now_us + (int64_t) below (w, (uint64_t) w->pause_us + 1);
     }
+    if (ctki_out_link_dead (&w->out, w->now_us))
+        rebuild_link (w);
     while (w->meals && w->now_us >= w->eat_at_us)
         eat (w);
     acknowledge (w);

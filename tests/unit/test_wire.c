@@ -39,10 +39,13 @@ static const struct {
                   .version_min = 1,
                   .version_max = 2,
                   .frame_bytes = 0xd1d2d3d4u,
-                  .message_bytes = UINT64_C (0xe1e2e3e4e5e6e7e8)}},
+                  .message_bytes = UINT64_C (0xe1e2e3e4e5e6e7e8),
+                  .ordinal = UINT64_C (0xb1b2b3b4b5b6b7b8),
+                  .charge = UINT64_C (0xc1c2c3c4c5c6c7c8)}},
      "c7a10101000000200000000000000000" NUMBERS "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf51525354616263647172737475767778"
      "8182838485868788919293949596979801020000d1d2d3d4e1e2e3e4e5e6e7e8"
-     "76cdb23b"},
+     "b1b2b3b4b5b6b7b8c1c2c3c4c5c6c7c8"
+     "288f18c0"},
     {{.type = CTKI_WELCOME,
       .flags = CTKI_F_RESUMED,
       .sid = SID,
@@ -69,19 +72,20 @@ static const struct {
                 .credit_frame = UINT64_C (0x5152535455565758),
                 .credit_byte = UINT64_C (0x6162636465666768),
                 .stamp = UINT64_C (0xb1b2b3b4b5b6b7b8),
-                .stuck_ms = 0xc1c2c3c4u}},
+                .stuck_ms = 0xc1c2c3c4u,
+                .probe = 0xd1d2d3d4u}},
      "c7a10104001600201112131415161718" NUMBERS "0102030405060708090a0b0c0d0e0f1051525354555657586162636465666768"
-     "b1b2b3b4b5b6b7b8c1c2c3c4"
-     "51f5108c"},
+     "b1b2b3b4b5b6b7b8c1c2c3c4d1d2d3d4"
+     "f8e86573"},
     {{.type = CTKI_PING,
       .flags = CTKI_F_ACK_NOW | CTKI_F_LEAVING_SEEN,
       .sid = SID,
       .n = N,
       .round = ROUND,
       .gen = GEN,
-      .u.ping = {.stamp = UINT64_C (0xb1b2b3b4b5b6b7b8), .inc = UINT64_C (0x7172737475767778)}},
-     "c7a10105002100201112131415161718" NUMBERS "b1b2b3b4b5b6b7b87172737475767778"
-     "55b54ca0"},
+      .u.ping = {.stamp = UINT64_C (0xb1b2b3b4b5b6b7b8), .inc = UINT64_C (0x7172737475767778), .probe = 0xe1e2e3e4u}},
+     "c7a10105002100201112131415161718" NUMBERS "b1b2b3b4b5b6b7b87172737475767778e1e2e3e4"
+     "54646d60"},
     {{.type = CTKI_RESET, .sid = SID, .round = ROUND, .gen = GEN, .u.reason = CTKI_WHY_UNKNOWN_SID},
      "c7a1010600000020111213141516171800000000000000003132333441424344"
      "00000001"
@@ -598,7 +602,9 @@ START_TEST (hello_extremes)
                                       .version_min = 0,
                                       .version_max = UINT8_MAX,
                                       .frame_bytes = UINT32_MAX,
-                                      .message_bytes = UINT64_MAX}};
+                                      .message_bytes = UINT64_MAX,
+                                      .ordinal = UINT64_MAX,
+                                      .charge = UINT64_MAX}};
     bytes_t b = {.size = ctki_wire_encode (&frame, b.part, sizeof b.part)};
     ctki_frame_t read;
     ck_assert_ptr_null (decode (&b, &read));
@@ -607,6 +613,8 @@ START_TEST (hello_extremes)
     ck_assert_uint_eq (read.u.hello.version_max, UINT8_MAX);
     ck_assert_uint_eq (read.u.hello.frame_bytes, UINT32_MAX);
     ck_assert_uint_eq (read.u.hello.message_bytes, UINT64_MAX);
+    ck_assert_uint_eq (read.u.hello.ordinal, UINT64_MAX);
+    ck_assert_uint_eq (read.u.hello.charge, UINT64_MAX);
 }
 END_TEST
 
