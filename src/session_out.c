@@ -12,7 +12,7 @@
 
 void ctki_out_init (ctki_out_t *out, const ctki_session_setup_t *setup, int64_t now_us)
 {
-    *out = (ctki_out_t){.setup = *setup, .started_us = now_us, .una = 1, .next = 1, .send = 1, .given = 1};
+    *out = (ctki_out_t){.setup = *setup, .started_us = now_us, .una = 1, .next = 1, .send = 1, .given = 1, .log_first = 1};
     out->ack_wait_us = CTKI_ACK_WAIT_MS * CTKI_MS;
     out->probe_wait_us = CTKI_PROBE_MIN_MS * CTKI_MS;
     out->hello_wait_us = CTKI_HELLO_MIN_MS * CTKI_MS;

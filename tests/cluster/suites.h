@@ -31,5 +31,6 @@ Suite *ctki_suite_restart (void);
 Suite *ctki_suite_absent (void);
 Suite *ctki_suite_transports (void);
 Suite *ctki_suite_abuse (void);
+Suite *ctki_suite_events (void);
 
 #endif
