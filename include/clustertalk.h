@@ -5,7 +5,24 @@
  * entity that needs to communicate. The servers form a cluster; each has a
  * numeric pid and a socket endpoint, both given by a JSON config. Messages
  * travel in envelopes (pid, message id, opaque payload), point to point or
- * broadcast, in order and once per ordered pair of servers.
+ * broadcast.
+ *
+ * The guarantee. For each ordered pair of servers (s, r) and each pair of their
+ * incarnations: the envelopes that r's inbox gets from s are, at every moment, a
+ * prefix of the sequence that s assigned to it in the order in which its sends
+ * were accepted, each once and unchanged. If both processes stay alive and the
+ * network lets them talk for long enough, every accepted envelope is received;
+ * disconnections and reconnections do not matter. If r restarts, s is told which
+ * envelopes were consumed, which were received but perhaps not processed, and
+ * which are in doubt; envelopes never transmitted continue to the new
+ * incarnation; nothing else crosses incarnations unless asked. If s restarts, r
+ * is told before it sees anything new. If a limit set by the operator is reached,
+ * the send fails or the session is reported abandoned; nothing is dropped in
+ * silence. (Who is told: see ctalk_server_watch_peers ().)
+ *
+ * Not promised: survival of data when a process dies; order between different
+ * senders or between the receivers of a broadcast; a common view of membership;
+ * delivery through a member that lies.
  *
  * Conventions that hold for every call below, unless its own block differs:
  *
