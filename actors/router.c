@@ -751,8 +751,11 @@ static void take_effects (ctki_router_t *router, inbound_t *inbound, ctki_effect
             raise_event (router, inbound, CTALK_PEER_ABANDONED,
                          (ctalk_event_t) {.reason = CTALK_WHY_ABANDONED, .abandoned = fx->abandoned}, NULL);
     }
-    if (fx->refused)
+    if (fx->refused) {
+        ctki_actor_note (&router->actor, CTALK_LOG_WARNING, "peer %d is refused: %s", (int) peer->pid,
+                         words_of (fx->refused));
         owe_event (router, inbound, CTALK_PEER_REFUSED, fx->refused);
+    }
     if (fx->reply)
         send_control (router, inbound, fx->rid, &fx->answer);
 }
@@ -999,8 +1002,11 @@ static int take_report (ctki_router_t *router, ctki_report_t *report, int64_t no
             on_parted (router, inbound);
         if (report->stuck_ms)
             owe_event (router, inbound, CTALK_PEER_STUCK, CTALK_WHY_NOT_CONSUMING);
-        if (report->refused && report->refused != CTKI_WHY_CLOSING)
+        if (report->refused && report->refused != CTKI_WHY_CLOSING) {
+            ctki_actor_note (&router->actor, CTALK_LOG_WARNING, "peer %d refuses this server: %s", (int) peer->pid,
+                             words_of (report->refused));
             owe_event (router, inbound, CTALK_PEER_REFUSED, report->refused);
+        }
     }
     set_due (router, inbound);
     return 0;
