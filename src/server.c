@@ -1,7 +1,7 @@
 /*
  * server.c - the public calls on a server: the facade over the actors and the
- * config. It owns the node and the router, counts the calls that are under way
- * (close waits for them), and knows whether it is a copy in a child process.
+ * config. It owns the node and the router; close waits for the calls that are
+ * under way; and a server knows whether it is a copy in a child process.
  */
 #include <clustertalk.h>
 
@@ -16,6 +16,7 @@
 #include "actors/resolver.h"
 #include "actors/router.h"
 #include "config/config.h"
+#include "src/calls.h"
 #include "src/error.h"
 #include "src/log.h"
 #include "src/mem.h"
@@ -31,14 +32,6 @@ enum {
     CLOSE_LIMBO_MS = 1000    /* how long libzmq may hold on to a payload of the user's */
 };
 
-/* Threads in calls, apart by what they do: each counter has a line of its own,
- * so that a sending and a receiving thread do not pull at one. */
-typedef struct {
-    atomic_uint count;
-    char apart[CTKI_CACHE_LINE];
-} calls_t;
-enum { SENDING, RECEIVING, OTHER, CALL_KINDS };
-
 struct ctalk_server {
     ctki_node_t node;
     ctki_router_t *router;
@@ -46,8 +39,7 @@ struct ctalk_server {
     pthread_mutex_t members; /* one member comes or goes at a time; above all other locks */
     char bind[CTKI_ENDPOINT_BYTES];
     unsigned generation; /* of forks, when it was made */
-    atomic_bool closing;
-    calls_t calls[CALL_KINDS];
+    ctki_calls_t calls;
 };
 
 const char *ctalk_version (void)
@@ -63,50 +55,18 @@ static int fail (int code)
 
 /* ---- calls under way */
 
-/* Servers that wait for their calls to leave, and where they wait: of the
- * process, since whoever leaves last must not touch a server that may be gone. */
-static atomic_uint closings;
-static ctki_gate_t idle;
-
-static void leave (ctalk_server_t *server, int kind)
+static void leave (ctalk_server_t *server)
 {
-    atomic_fetch_sub (&server->calls[kind].count, 1);
-    if (CTKI_UNLIKELY (atomic_load (&closings) > 0))
-        ctki_gate_open (&idle);
+    ctki_calls_leave (&server->calls);
 }
 
-static int enter (ctalk_server_t *server, int kind)
+static int enter (ctalk_server_t *server)
 {
     if (CTKI_UNLIKELY (!server))
         return fail (EINVAL);
-    if (CTKI_UNLIKELY (server->generation != ctki_fork_generation ()))
+    if (CTKI_UNLIKELY (server->generation != ctki_fork_generation_now ()))
         return fail (EOWNERDEAD);
-    atomic_fetch_add (&server->calls[kind].count, 1);
-    if (CTKI_LIKELY (!atomic_load (&server->closing)))
-        return 0;
-    leave (server, kind);
-    return fail (ESHUTDOWN);
-}
-
-static bool busy (ctalk_server_t *server)
-{
-    unsigned count = 0;
-    for (int kind = 0; kind < CALL_KINDS; kind++)
-        count += atomic_load (&server->calls[kind].count);
-    return count > 0;
-}
-
-static void await_calls (ctalk_server_t *server)
-{
-    atomic_fetch_add (&closings, 1);
-    for (;;) {
-        unsigned ticket = ctki_gate_ticket (&idle);
-        if (!busy (server))
-            break;
-        ctki_gate_wait (&idle, ticket, CTKI_FOREVER);
-    }
-    ctki_gate_leave (&idle);
-    atomic_fetch_sub (&closings, 1);
+    return CTKI_LIKELY (ctki_calls_enter (&server->calls)) ? 0 : fail (ESHUTDOWN);
 }
 
 /* ---- making */
@@ -321,6 +281,7 @@ static ctalk_server_t *make (ctalk_pid_t pid, const ctalk_config_t *config, size
         return NULL;
     }
     const ctki_options_t *options = ctki_config_options (server->config);
+    ctki_fence_init ();
     server->generation = ctki_fork_generation ();
     pthread_mutex_init (&server->members, NULL);
     fill_setup (&server->node, pid, server->config);
@@ -385,11 +346,11 @@ int ctalk_server_close (ctalk_server_t **server_p, int timeout_ms)
         return 0;
     }
     int64_t deadline_us = ctki_deadline_us (timeout_ms);
-    atomic_store (&server->closing, true);
+    ctki_calls_refuse (&server->calls);
     ctki_outbox_close (&server->node.outbox);
     ctki_inbox_close (&server->node.inbox);
     ctki_gate_open (&server->node.changed);
-    await_calls (server);
+    ctki_calls_await (&server->calls);
     *server_p = NULL;
     ctki_router_drain (server->router, deadline_us);
     uint64_t abandoned = unmake (server);
@@ -435,12 +396,12 @@ static ctki_peer_t *find (ctalk_server_t *server, ctalk_pid_t pid)
 
 uint64_t ctalk_server_incarnation (ctalk_server_t *server, ctalk_pid_t pid)
 {
-    if (enter (server, OTHER))
+    if (enter (server))
         return 0;
     ctki_peer_t *peer = find (server, pid);
     uint64_t incarnation = peer ? ctki_counted (&peer->incarnation) : 0;
     ctki_peer_release (peer);
-    leave (server, OTHER);
+    leave (server);
     return incarnation;
 }
 
@@ -448,12 +409,12 @@ static int list (ctalk_server_t *server, ctalk_pid_t self, ctalk_pid_t *pids, si
 {
     if (!pids && capacity > 0)
         return fail (EINVAL);
-    if (enter (server, OTHER))
+    if (enter (server))
         return -1;
     ctki_outbox_lock (&server->node.outbox);
     size_t count = ctki_route_pids (&server->node.outbox.route, self, pids, capacity);
     ctki_outbox_unlock (&server->node.outbox);
-    leave (server, OTHER);
+    leave (server);
     return (int) count;
 }
 
@@ -469,12 +430,12 @@ int ctalk_server_members (ctalk_server_t *server, ctalk_pid_t *pids, size_t capa
 
 int ctalk_server_peer_state (ctalk_server_t *server, ctalk_pid_t pid)
 {
-    if (enter (server, OTHER))
+    if (enter (server))
         return -1;
     ctki_peer_t *peer = find (server, pid);
     int state = peer ? atomic_load (&peer->state) : -1;
     ctki_peer_release (peer);
-    leave (server, OTHER);
+    leave (server);
     return state;
 }
 
@@ -651,13 +612,13 @@ int ctalk_server_add_peer (ctalk_server_t *server, ctalk_pid_t pid, const char *
         || ctki_endpoint_parse (&parsed, endpoint, strlen (endpoint), CTKI_FOR_CONNECT)
         || !ctki_endpoint_dialable (&parsed))
         return fail (EINVAL);
-    if (enter (server, OTHER))
+    if (enter (server))
         return -1;
     pthread_mutex_lock (&server->members);
     int rc = add_peer (server, pid, parsed.text);
     pthread_mutex_unlock (&server->members);
     int code = errno;
-    leave (server, OTHER);
+    leave (server);
     errno = code;
     return rc;
 }
@@ -666,12 +627,12 @@ int ctalk_server_remove_peer (ctalk_server_t *server, ctalk_pid_t pid)
 {
     if (!server || pid < 0 || pid == server->node.setup.self)
         return fail (EINVAL);
-    if (enter (server, OTHER))
+    if (enter (server))
         return -1;
     pthread_mutex_lock (&server->members);
     bool known = take_out (server, pid);
     pthread_mutex_unlock (&server->members);
-    leave (server, OTHER);
+    leave (server);
     return known ? 0 : fail (ESRCH);
 }
 
@@ -684,7 +645,7 @@ static int await (ctalk_server_t *server, int timeout_ms, int (*done) (ctalk_ser
     int64_t deadline_us = ctki_deadline_us (timeout_ms);
     for (;;) {
         unsigned ticket = ctki_gate_ticket (gate);
-        int rc = atomic_load (&server->closing) ? ESHUTDOWN : done (server, arg);
+        int rc = atomic_load (&server->calls.closing) ? ESHUTDOWN : done (server, arg);
         if (rc != EAGAIN) {
             ctki_gate_leave (gate);
             return rc ? fail (rc) : 0;
@@ -723,13 +684,13 @@ int ctalk_server_wait_up (ctalk_server_t *server, size_t peers, int timeout_ms)
     up_t up = {.wanted = peers};
     if (timeout_ms < -1)
         return fail (EINVAL);
-    if (enter (server, OTHER))
+    if (enter (server))
         return -1;
     if (server->node.lazy)
         ctki_router_start_all (server->router);
     int rc = await (server, timeout_ms, enough_up, &up);
     int code = errno;
-    leave (server, OTHER);
+    leave (server);
     errno = code;
     return rc;
 }
@@ -813,21 +774,21 @@ int ctalk_server_flush (ctalk_server_t *server, ctalk_pid_t peer, int timeout_ms
 {
     if (timeout_ms < -1)
         return fail (EINVAL);
-    if (enter (server, OTHER))
+    if (enter (server))
         return -1;
     int rc = flush (server, peer, timeout_ms);
     int code = errno;
-    leave (server, OTHER);
+    leave (server);
     errno = code;
     return rc;
 }
 
 int ctalk_server_fd (ctalk_server_t *server)
 {
-    if (enter (server, OTHER))
+    if (enter (server))
         return -1;
     int fd = ctki_inbox_fd (&server->node.inbox);
-    leave (server, OTHER);
+    leave (server);
     return fd;
 }
 
@@ -841,10 +802,10 @@ int ctalk_server_wake (ctalk_server_t *server)
 
 int ctalk_server_watch_peers (ctalk_server_t *server, bool on)
 {
-    if (enter (server, OTHER))
+    if (enter (server))
         return -1;
     int rc = ctki_router_watch (server->router, on);
-    leave (server, OTHER);
+    leave (server);
     return rc ? fail (rc) : 0;
 }
 
@@ -886,13 +847,13 @@ static int change (ctalk_server_t *server, ctalk_pid_t pid, const change_t *chan
     if (!server || change->directions == 0 || (change->directions & ~(unsigned) (CTALK_IN | CTALK_OUT))
         || pid == server->node.setup.self)
         return fail (EINVAL);
-    if (enter (server, OTHER))
+    if (enter (server))
         return -1;
     ctki_outbox_lock (&server->node.outbox);
     int rc = change_ways (server, pid, change);
     count_cuts (&server->node);
     ctki_outbox_unlock (&server->node.outbox);
-    leave (server, OTHER);
+    leave (server);
     return rc ? fail (rc) : 0;
 }
 
@@ -916,10 +877,10 @@ int ctalk_send_many (ctalk_server_t *server, const ctalk_envelope_t *envelopes, 
 {
     if (CTKI_UNLIKELY ((!envelopes && count > 0) || timeout_ms < -1))
         return fail (EINVAL);
-    if (enter (server, SENDING))
+    if (enter (server))
         return -1;
     int sent = ctki_outbox_send (&server->node.outbox, envelopes, CTKI_MIN (count, (size_t) INT_MAX), NULL, timeout_ms);
-    leave (server, SENDING);
+    leave (server);
     return sent;
 }
 
@@ -962,11 +923,11 @@ int ctalk_send_owned (ctalk_server_t *server, const ctalk_envelope_t *envelope, 
 {
     if (!envelope || timeout_ms < -1)
         return fail (EINVAL);
-    if (enter (server, SENDING))
+    if (enter (server))
         return -1;
     int rc = send_owned (server, envelope, free_fn, hint, timeout_ms);
     int code = errno;
-    leave (server, SENDING);
+    leave (server);
     errno = code;
     return rc;
 }
@@ -976,13 +937,13 @@ int ctalk_recv_many (ctalk_server_t *server, ctalk_envelope_t *envelopes, size_t
     uint64_t local_charge = 0;
     if (CTKI_UNLIKELY (!envelopes || capacity == 0 || timeout_ms < -1))
         return fail (EINVAL);
-    if (CTKI_UNLIKELY (enter (server, RECEIVING)))
+    if (CTKI_UNLIKELY (enter (server)))
         return -1;
     int taken = ctki_inbox_take (&server->node.inbox, envelopes, CTKI_MIN (capacity, (size_t) INT_MAX), timeout_ms,
                                  &local_charge);
     if (local_charge)
         ctki_outbox_settled (&server->node.outbox, server->node.outbox.self, (int64_t) local_charge);
-    leave (server, RECEIVING);
+    leave (server);
     return taken;
 }
 
@@ -1052,7 +1013,7 @@ int ctalk_server_stats (ctalk_server_t *server, ctalk_pid_t peer, ctalk_stats_t 
     if (!stats)
         return fail (EINVAL);
     memset (stats, 0, sizeof *stats);
-    if (enter (server, OTHER))
+    if (enter (server))
         return -1;
     int rc = 0;
     if (peer == CTALK_BROADCAST)
@@ -1060,7 +1021,7 @@ int ctalk_server_stats (ctalk_server_t *server, ctalk_pid_t peer, ctalk_stats_t 
     else
         rc = one_stats (server, peer, stats);
     int code = errno;
-    leave (server, OTHER);
+    leave (server);
     errno = code;
     return rc;
 }

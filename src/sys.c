@@ -86,12 +86,12 @@ int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *)
 
 /* ---- fork */
 
-static atomic_uint generation;
+atomic_uint ctki_forks;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
 static void forked (void)
 {
-    atomic_fetch_add_explicit (&generation, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit (&ctki_forks, 1, memory_order_relaxed);
 }
 
 static void watch_forks (void)
@@ -102,7 +102,7 @@ static void watch_forks (void)
 unsigned ctki_fork_generation (void)
 {
     pthread_once (&fork_once, watch_forks);
-    return atomic_load_explicit (&generation, memory_order_relaxed);
+    return ctki_fork_generation_now ();
 }
 
 /* ---- the gate */

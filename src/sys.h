@@ -32,6 +32,13 @@ int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *)
  * handle remembers it and is dead where it differs. */
 unsigned ctki_fork_generation (void);
 
+/* The same, quickly, once the other one was called. */
+extern atomic_uint ctki_forks;
+static inline unsigned ctki_fork_generation_now (void)
+{
+    return atomic_load_explicit (&ctki_forks, memory_order_relaxed);
+}
+
 /* A gate: threads wait at it for a condition that some mutex protects, without
  * holding the mutex. Take a ticket under the mutex when the condition does not
  * hold, unlock, wait; whoever makes it true under the mutex opens the gate,

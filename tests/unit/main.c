@@ -18,6 +18,8 @@
     SUITE (config)                                                                                                     \
     SUITE (mem)                                                                                                        \
     SUITE (sys)                                                                                                        \
+    SUITE (lock)                                                                                                       \
+    SUITE (calls)                                                                                                      \
     SUITE (envelope)                                                                                                   \
     SUITE (peers)                                                                                                      \
     SUITE (route)                                                                                                      \
