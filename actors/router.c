@@ -846,7 +846,7 @@ static bool receive (ctki_router_t *router, int64_t now_us)
 static void look_at_ways (ctki_router_t *router, inbound_t *inbound, int64_t now_us)
 {
     bool changed = false;
-    pthread_mutex_t *lock = &router->node->outbox.mailbox.lock;
+    ctki_lock_t *lock = &router->node->outbox.mailbox.lock;
     inbound->bad_in = ctki_way_look (&inbound->way_in, inbound->peer, lock, CTALK_IN, SALT_IN, &changed);
     inbound->bad_out = ctki_way_look (&inbound->way_out, inbound->peer, lock, CTALK_OUT, SALT_OUT, &changed);
     if (CTKI_UNLIKELY (changed)) {

@@ -314,7 +314,7 @@ static void pass_delayed (ctki_sender_t *sender, int64_t now_us)
 static void look_at_ways (ctki_sender_t *sender, int64_t now_us)
 {
     bool changed = false;
-    pthread_mutex_t *lock = &sender->node->outbox.mailbox.lock;
+    ctki_lock_t *lock = &sender->node->outbox.mailbox.lock;
     sender->bad_out = ctki_way_look (&sender->way_out, sender->peer, lock, CTALK_OUT, SALT_OUT, &changed);
     sender->bad_in = ctki_way_look (&sender->way_in, sender->peer, lock, CTALK_IN, SALT_IN, &changed);
     if (changed)

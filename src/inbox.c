@@ -12,7 +12,7 @@
 void ctki_inbox_init (ctki_inbox_t *inbox, ctki_bell_t *bell)
 {
     *inbox = (ctki_inbox_t) {.fd = -1, .bell = bell};
-    pthread_mutex_init (&inbox->lock, NULL);
+    ctki_lock_init (&inbox->lock);
 }
 
 /* ---- flows */
@@ -55,26 +55,26 @@ void ctki_flow_release (ctki_inbox_t *inbox, ctki_flow_t *flow)
 {
     if (!flow)
         return;
-    pthread_mutex_lock (&inbox->lock);
+    ctki_lock_take (&inbox->lock);
     flow->wake_byte = flow->wake_frame = UINT64_MAX; /* the session is over: nobody wants to know */
     if (flow->listed)
         unlist (inbox, flow);
     unref_flow (flow);
-    pthread_mutex_unlock (&inbox->lock);
+    ctki_lock_release (&inbox->lock);
 }
 
 void ctki_flow_hold (ctki_inbox_t *inbox, ctki_flow_t *flow)
 {
-    pthread_mutex_lock (&inbox->lock);
+    ctki_lock_take (&inbox->lock);
     flow->refs++;
-    pthread_mutex_unlock (&inbox->lock);
+    ctki_lock_release (&inbox->lock);
 }
 
 void ctki_flow_unhold (ctki_inbox_t *inbox, ctki_flow_t *flow)
 {
-    pthread_mutex_lock (&inbox->lock);
+    ctki_lock_take (&inbox->lock);
     unref_flow (flow);
-    pthread_mutex_unlock (&inbox->lock);
+    ctki_lock_release (&inbox->lock);
 }
 
 /* With the lock held; returns whether to ring the router. */
@@ -91,45 +91,45 @@ static bool tell (ctki_inbox_t *inbox, ctki_flow_t *flow)
 
 void ctki_inbox_watch (ctki_inbox_t *inbox, ctki_flow_t *flow, uint64_t wake_byte, uint64_t wake_frame)
 {
-    pthread_mutex_lock (&inbox->lock);
+    ctki_lock_take (&inbox->lock);
     flow->wake_byte = wake_byte;
     flow->wake_frame = wake_frame;
     bool ring = tell (inbox, flow);
-    pthread_mutex_unlock (&inbox->lock);
+    ctki_lock_release (&inbox->lock);
     if (ring)
         ctki_bell_ring (inbox->bell);
 }
 
 void ctki_inbox_skip (ctki_inbox_t *inbox, ctki_flow_t *flow, uint64_t envelopes, uint64_t byte, uint64_t frames)
 {
-    pthread_mutex_lock (&inbox->lock);
+    ctki_lock_take (&inbox->lock);
     flow->consumed += envelopes;
     flow->byte += byte;
     flow->frames += frames;
     bool ring = tell (inbox, flow);
-    pthread_mutex_unlock (&inbox->lock);
+    ctki_lock_release (&inbox->lock);
     if (ring)
         ctki_bell_ring (inbox->bell);
 }
 
 ctki_flow_t *ctki_inbox_told (ctki_inbox_t *inbox, ctki_flow_t *copy)
 {
-    pthread_mutex_lock (&inbox->lock);
+    ctki_lock_take (&inbox->lock);
     ctki_flow_t *flow = inbox->told;
     if (flow) {
         *copy = *flow;
         flow->wake_byte = flow->wake_frame = UINT64_MAX; /* until the router sets them anew */
         unlist (inbox, flow); /* the session's own reference keeps it */
     }
-    pthread_mutex_unlock (&inbox->lock);
+    ctki_lock_release (&inbox->lock);
     return flow;
 }
 
 void ctki_inbox_read (ctki_inbox_t *inbox, const ctki_flow_t *flow, ctki_flow_t *copy)
 {
-    pthread_mutex_lock (&inbox->lock);
+    ctki_lock_take (&inbox->lock);
     *copy = *flow;
-    pthread_mutex_unlock (&inbox->lock);
+    ctki_lock_release (&inbox->lock);
 }
 
 /* ---- filling */
@@ -165,13 +165,13 @@ static bool append (ctki_inbox_t *inbox, ctki_inlet_t *inlet)
 
 void ctki_inbox_put (ctki_inbox_t *inbox, ctki_inlet_t *inlet, uint64_t wake_byte, uint64_t wake_frame)
 {
-    pthread_mutex_lock (&inbox->lock);
+    ctki_lock_take (&inbox->lock);
     inlet->flow->refs++;
     inlet->flow->wake_byte = wake_byte;
     inlet->flow->wake_frame = wake_frame;
     inlet->flow->peer->state_event = NULL;
     bool waits = append (inbox, inlet);
-    pthread_mutex_unlock (&inbox->lock);
+    ctki_lock_release (&inbox->lock);
     if (waits)
         ctki_gate_open_one (&inbox->gate);
 }
@@ -242,7 +242,7 @@ void ctki_inbox_put_event (ctki_inbox_t *inbox, ctki_inlet_t *inlet)
 {
     ctki_peer_t *peer = inlet->peer;
     bool waits = false;
-    pthread_mutex_lock (&inbox->lock);
+    ctki_lock_take (&inbox->lock);
     ctki_inlet_t *old = is_state (inlet->kind) ? peer->state_event : NULL;
     if (old)
         overwrite (old, inlet);
@@ -250,7 +250,7 @@ void ctki_inbox_put_event (ctki_inbox_t *inbox, ctki_inlet_t *inlet)
         peer->state_event = is_state (inlet->kind) ? inlet : NULL;
         waits = append (inbox, inlet);
     }
-    pthread_mutex_unlock (&inbox->lock);
+    ctki_lock_release (&inbox->lock);
     if (old) {
         ctki_peer_release (peer);
         ctki_free (inlet);
@@ -270,10 +270,10 @@ static void free_inlet (ctki_inlet_t *inlet)
 
 void ctki_inlet_destroy (ctki_inbox_t *inbox, ctki_inlet_t *inlet)
 {
-    pthread_mutex_lock (&inbox->lock);
+    ctki_lock_take (&inbox->lock);
     ctki_buf_release (inlet->buf, inlet->count);
     free_inlet (inlet);
-    pthread_mutex_unlock (&inbox->lock);
+    ctki_lock_release (&inbox->lock);
 }
 
 /* ---- taking */
@@ -391,9 +391,9 @@ static int await (ctki_inbox_t *inbox, int timeout_ms, int64_t *deadline_us)
         ctki_gate_leave (&inbox->gate);
         return 0;
     }
-    pthread_mutex_unlock (&inbox->lock);
+    ctki_lock_release (&inbox->lock);
     int rc = ctki_gate_wait (&inbox->gate, ticket, *deadline_us);
-    pthread_mutex_lock (&inbox->lock);
+    ctki_lock_take (&inbox->lock);
     if (rc == EAGAIN && (inbox->head || inbox->closing))
         return 0; /* at the last moment */
     return rc;
@@ -405,7 +405,7 @@ int ctki_inbox_take (ctki_inbox_t *inbox, ctalk_envelope_t *envelopes, size_t ca
     int64_t deadline_us = -1;
     int taken = 0, error = 0;
     bool ring = false;
-    pthread_mutex_lock (&inbox->lock);
+    ctki_lock_take (&inbox->lock);
     while (taken == 0 && error == 0) {
         if (CTKI_UNLIKELY (inbox->closing))
             error = ESHUTDOWN;
@@ -420,7 +420,7 @@ int ctki_inbox_take (ctki_inbox_t *inbox, ctalk_envelope_t *envelopes, size_t ca
         atomic_fetch_sub (&inbox->receivers, 1);
     /* One was woken per frame: it passes the wake on if it leaves something. */
     bool pass_on = inbox->head && atomic_load (&inbox->gate.waiters) > 0;
-    pthread_mutex_unlock (&inbox->lock);
+    ctki_lock_release (&inbox->lock);
     if (pass_on)
         ctki_gate_open_one (&inbox->gate);
     if (ring)
@@ -436,14 +436,14 @@ int ctki_inbox_take (ctki_inbox_t *inbox, ctalk_envelope_t *envelopes, size_t ca
 
 int ctki_inbox_fd (ctki_inbox_t *inbox)
 {
-    pthread_mutex_lock (&inbox->lock);
+    ctki_lock_take (&inbox->lock);
     if (inbox->fd < 0) {
         inbox->fd = eventfd (0, EFD_NONBLOCK | EFD_CLOEXEC);
         if (inbox->fd >= 0 && (inbox->head || inbox->closing))
             signal_fd (inbox);
     }
     int fd = inbox->fd;
-    pthread_mutex_unlock (&inbox->lock);
+    ctki_lock_release (&inbox->lock);
     return fd;
 }
 
@@ -463,10 +463,10 @@ void ctki_inbox_wake (ctki_inbox_t *inbox)
 
 void ctki_inbox_close (ctki_inbox_t *inbox)
 {
-    pthread_mutex_lock (&inbox->lock);
+    ctki_lock_take (&inbox->lock);
     inbox->closing = true;
     signal_fd (inbox);
-    pthread_mutex_unlock (&inbox->lock);
+    ctki_lock_release (&inbox->lock);
     ctki_gate_open (&inbox->gate);
 }
 
@@ -481,5 +481,4 @@ void ctki_inbox_fini (ctki_inbox_t *inbox)
         unlist (inbox, inbox->told);
     if (inbox->fd >= 0)
         close (inbox->fd);
-    pthread_mutex_destroy (&inbox->lock);
 }

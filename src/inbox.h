@@ -49,7 +49,7 @@ typedef struct ctki_inlet {
 } ctki_inlet_t;
 
 typedef struct {
-    pthread_mutex_t lock;
+    ctki_lock_t lock;
     ctki_inlet_t *head, *tail;
     ctki_gate_t gate;   /* where receivers wait */
     atomic_uint receivers; /* receives that wait, those that just look again among them */

@@ -44,7 +44,7 @@ int ctki_bell_command (ctki_bell_t *bell, const void *command, size_t size)
 
 void ctki_mailbox_init (ctki_mailbox_t *mailbox, ctki_pool_t *pool, size_t run_limit)
 {
-    pthread_mutex_init (&mailbox->lock, NULL);
+    ctki_lock_init (&mailbox->lock);
     mailbox->items = (ctki_items_t) {0};
     mailbox->parked = false;
     ctki_writer_init (&mailbox->writer, pool, ctki_writer_block_bytes (run_limit), run_limit);
@@ -54,7 +54,6 @@ void ctki_mailbox_fini (ctki_mailbox_t *mailbox)
 {
     CTKI_ASSERT (!mailbox->items.head);
     ctki_writer_fini (&mailbox->writer);
-    pthread_mutex_destroy (&mailbox->lock);
 }
 
 /* Copies a small run behind the others that wait. */
@@ -69,14 +68,14 @@ static bool merge (ctki_mailbox_t *mailbox, const ctki_item_t *item)
 
 bool ctki_mailbox_put (ctki_mailbox_t *mailbox, ctki_item_t *item)
 {
-    pthread_mutex_lock (&mailbox->lock);
+    ctki_lock_take (&mailbox->lock);
     bool merged = merge (mailbox, item);
     if (!merged) {
         ctki_writer_close (&mailbox->writer);
         ctki_items_add (&mailbox->items, item);
     }
     bool ring = ctki_mailbox_filled (mailbox);
-    pthread_mutex_unlock (&mailbox->lock);
+    ctki_lock_release (&mailbox->lock);
     if (merged)
         ctki_item_release (item);
     return ring;
@@ -84,20 +83,20 @@ bool ctki_mailbox_put (ctki_mailbox_t *mailbox, ctki_item_t *item)
 
 bool ctki_mailbox_take (ctki_mailbox_t *mailbox, ctki_items_t *items)
 {
-    pthread_mutex_lock (&mailbox->lock);
+    ctki_lock_take (&mailbox->lock);
     *items = mailbox->items;
     mailbox->items = (ctki_items_t) {0};
     mailbox->parked = false;
     ctki_writer_close (&mailbox->writer);
-    pthread_mutex_unlock (&mailbox->lock);
+    ctki_lock_release (&mailbox->lock);
     return items->head != NULL;
 }
 
 bool ctki_mailbox_park (ctki_mailbox_t *mailbox)
 {
-    pthread_mutex_lock (&mailbox->lock);
+    ctki_lock_take (&mailbox->lock);
     mailbox->parked = !mailbox->items.head;
     bool parked = mailbox->parked;
-    pthread_mutex_unlock (&mailbox->lock);
+    ctki_lock_release (&mailbox->lock);
     return parked;
 }

@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 
 #include "src/envelope.h"
+#include "src/lock.h"
 #include "src/sock.h"
 
 /* ---- bell */
@@ -44,7 +45,7 @@ static inline void ctki_bell_heard (ctki_bell_t *bell)
 /* ---- mailbox */
 
 typedef struct {
-    pthread_mutex_t lock;
+    ctki_lock_t lock;
     ctki_items_t items;
     ctki_writer_t writer;
     bool parked;

@@ -47,7 +47,7 @@ static int deliver_locally (ctki_outbox_t *outbox, const ctalk_envelope_t *envel
 {
     if (envelope->to) { /* nobody has that address: there is nobody but the inbox */
         ctki_count_locked (&outbox->self->no_such_actor, 1);
-        atomic_fetch_sub (&outbox->self->queued_bytes, envelope->size + CTKI_CHARGE_BYTES);
+        atomic_fetch_add (&outbox->self->settled_bytes, envelope->size + CTKI_CHARGE_BYTES);
         if (body)
             ctki_buf_release (body, 1);
     } else {
@@ -101,9 +101,9 @@ static int enqueue (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, des
 static void unreserve (const dest_t *dest, uint64_t charge)
 {
     if (dest->peer)
-        atomic_fetch_sub (&dest->peer->queued_bytes, charge);
+        atomic_fetch_add (&dest->peer->settled_bytes, charge);
     for (size_t i = 0; dest->crowd && i < dest->crowd->count; i++)
-        atomic_fetch_sub (&dest->crowd->peer[i]->queued_bytes, charge);
+        atomic_fetch_add (&dest->crowd->peer[i]->settled_bytes, charge);
 }
 
 /* Sends an envelope that room was reserved for. The crowd is taken, unless it
@@ -190,12 +190,12 @@ static void decide (ctki_outbox_t *outbox, waiter_t *waiter, verdict_t verdict, 
 
 static bool has_room (const ctki_outbox_t *outbox, ctki_peer_t *peer)
 {
-    return atomic_load (&peer->queued_bytes) < outbox->queue_bytes;
+    return ctki_peer_queued_bytes (peer) < outbox->queue_bytes;
 }
 
 static void reserve (ctki_peer_t *peer, uint64_t charge)
 {
-    atomic_fetch_add (&peer->queued_bytes, charge);
+    ctki_count_locked (&peer->admitted_bytes, charge);
 }
 
 typedef enum { TAKES, LACKS, PASSED_OVER } judgement_t;
@@ -320,7 +320,7 @@ void ctki_outbox_settled (ctki_outbox_t *outbox, ctki_peer_t *peer, int64_t char
 {
     if (charge == 0)
         return;
-    atomic_fetch_sub (&peer->queued_bytes, (uint64_t) charge);
+    atomic_fetch_add (&peer->settled_bytes, (uint64_t) charge);
     ctki_outbox_look_again (outbox); /* reads `waiting` after that: see wait_in_line () */
 }
 

@@ -63,12 +63,12 @@ void ctki_outbox_drop (ctki_outbox_t *outbox, ctki_peer_t *peer);
 
 static inline void ctki_outbox_lock (ctki_outbox_t *outbox)
 {
-    pthread_mutex_lock (&outbox->mailbox.lock);
+    ctki_lock_take (&outbox->mailbox.lock);
 }
 
 static inline void ctki_outbox_unlock (ctki_outbox_t *outbox)
 {
-    pthread_mutex_unlock (&outbox->mailbox.lock);
+    ctki_lock_release (&outbox->mailbox.lock);
 }
 
 #endif

@@ -66,7 +66,8 @@ typedef struct ctki_peer {
     struct ctki_peer *gone_next; /* the server's list of removed peers whose figures still move */
 
     /* Atomic, each on its own. */
-    ctki_count_t queued_bytes; /* the charge admitted and not settled */
+    ctki_count_t admitted_bytes; /* the charge of all that was admitted; set under the outbox's lock */
+    ctki_count_t settled_bytes;  /* and of what is no longer queued */
     atomic_int state;          /* CTALK_STATE_... */
     atomic_int_fast64_t state_since_us;
     atomic_int_fast64_t heard_us; /* when a valid frame last came, on either connection; 0: never */
@@ -88,6 +89,13 @@ typedef struct ctki_peer {
 ctki_peer_t *ctki_peer_new (ctalk_pid_t pid, const char *endpoint, int64_t now_us);
 void ctki_peer_hold (ctki_peer_t *peer);
 void ctki_peer_release (ctki_peer_t *peer);
+
+/* The charge admitted and not settled. */
+static inline uint64_t ctki_peer_queued_bytes (const ctki_peer_t *peer)
+{
+    uint64_t settled = atomic_load (&peer->settled_bytes); /* first: it never passes the other one */
+    return atomic_load (&peer->admitted_bytes) - settled;
+}
 
 /* Whether a broadcast may pass it over when its queue is full. */
 static inline bool ctki_peer_is_down (ctki_peer_t *peer)

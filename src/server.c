@@ -452,7 +452,7 @@ static void add_stats (ctki_peer_t *peer, void *arg)
     stats->abandoned += abandoned;
     stats->in_doubt += ctki_counted (&peer->in_doubt);
     stats->queued += accepted - delivered - abandoned;
-    stats->queued_bytes += accepted - delivered - abandoned ? ctki_counted (&peer->queued_bytes) : 0;
+    stats->queued_bytes += accepted - delivered - abandoned ? ctki_peer_queued_bytes (peer) : 0;
     stats->skipped += ctki_counted (&peer->skipped);
     stats->refused_full += ctki_counted (&peer->refused_full);
     stats->refused_not_up += ctki_counted (&peer->refused_not_up);

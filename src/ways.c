@@ -51,9 +51,9 @@ static bool same (const ctki_way_t *way, const ctalk_impairment_t *how)
 }
 
 /* Takes over what was asked for. */
-static void learn (ctki_way_t *way, ctki_ways_t *ways, pthread_mutex_t *lock, unsigned direction, uint64_t salt)
+static void learn (ctki_way_t *way, ctki_ways_t *ways, ctki_lock_t *lock, unsigned direction, uint64_t salt)
 {
-    pthread_mutex_lock (lock);
+    ctki_lock_take (lock);
     const ctalk_impairment_t *how
         = !(ways->bad & direction) ? NULL : direction == CTALK_IN ? &ways->in : &ways->out;
     bool cut = (ways->cut & direction) != 0;
@@ -63,12 +63,12 @@ static void learn (ctki_way_t *way, ctki_ways_t *ways, pthread_mutex_t *lock, un
         ctki_delayed_hurry (&way->delayed);
     }
     ctki_fault_cut (&way->fault, cut);
-    pthread_mutex_unlock (lock);
+    ctki_lock_release (lock);
     if (cut)
         ctki_delayed_clear (&way->delayed);
 }
 
-bool ctki_way_look (ctki_way_t *way, ctki_peer_t *peer, pthread_mutex_t *lock, unsigned direction, uint64_t salt,
+bool ctki_way_look (ctki_way_t *way, ctki_peer_t *peer, ctki_lock_t *lock, unsigned direction, uint64_t salt,
                     bool *changed)
 {
     ctki_ways_t *ways = atomic_load_explicit (&peer->ways, memory_order_acquire);

@@ -11,9 +11,8 @@
 #ifndef CTKI_WAYS_H
 #define CTKI_WAYS_H
 
-#include <pthread.h>
-
 #include "src/fault.h"
+#include "src/lock.h"
 #include "src/peers.h"
 #include "src/sock.h"
 
@@ -42,7 +41,7 @@ typedef struct {
 /* Whether what is on this way must be judged. lock: the outbox's; direction:
  * CTALK_IN or CTALK_OUT; salt tells the ways of one direction apart. *changed is
  * set when the way was changed since the last look. */
-bool ctki_way_look (ctki_way_t *way, ctki_peer_t *peer, pthread_mutex_t *lock, unsigned direction, uint64_t salt,
+bool ctki_way_look (ctki_way_t *way, ctki_peer_t *peer, ctki_lock_t *lock, unsigned direction, uint64_t salt,
                     bool *changed);
 
 /* Passes judgement: how many copies go on at once; those that go on later are

@@ -87,7 +87,7 @@ static unsigned standing (ctalk_pid_t pid)
 
 static uint64_t queued (ctalk_pid_t pid)
 {
-    return ctki_counted (&peer_of (pid)->queued_bytes);
+    return ctki_peer_queued_bytes (peer_of (pid));
 }
 
 static void note (const ctki_peer_t *peer, const ctki_record_t *record, const void *data, bool many)
@@ -181,7 +181,7 @@ static int send_one (ctalk_pid_t pid, int64_t number, size_t size, int timeout_m
 /* Fills up a queue, and empties it again. */
 static void fill (ctalk_pid_t pid)
 {
-    atomic_fetch_add (&peer_of (pid)->queued_bytes, QUEUE_BYTES);
+    atomic_fetch_add (&peer_of (pid)->admitted_bytes, QUEUE_BYTES);
 }
 
 static void make_room (ctalk_pid_t pid)
@@ -830,14 +830,14 @@ static int send_each_kind (void)
         uint64_t before[PEERS + 1] = {0};
         for (ctalk_pid_t pid = 0; pid <= PEERS; pid++) {
             const ctki_peer_t *peer = pid ? ctki_route_peek (&outbox.route, pid) : outbox.self;
-            before[pid] = peer ? ctki_counted (&peer->queued_bytes) : 0;
+            before[pid] = peer ? ctki_peer_queued_bytes (peer) : 0;
         }
         int rc = send_one (kinds[i].pid, i + 1, kinds[i].size, 0);
         ck_assert (rc == 0 || rc == ENOMEM);
         failures += rc != 0;
         for (ctalk_pid_t pid = 0; pid <= PEERS && rc; pid++) {
             const ctki_peer_t *peer = pid ? ctki_route_peek (&outbox.route, pid) : outbox.self;
-            ck_assert_uint_eq (peer ? ctki_counted (&peer->queued_bytes) : 0, before[pid]);
+            ck_assert_uint_eq (peer ? ctki_peer_queued_bytes (peer) : 0, before[pid]);
         }
     }
     return failures;

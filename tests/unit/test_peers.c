@@ -113,7 +113,7 @@ START_TEST (peer_life)
     ck_assert_str_eq (peer->endpoint, "tcp://127.0.0.1:1");
     ck_assert_int_eq (atomic_load (&peer->state), CTALK_STATE_IDLE);
     ck_assert_int_eq (atomic_load (&peer->state_since_us), 1234);
-    ck_assert_uint_eq (ctki_counted (&peer->queued_bytes), 0);
+    ck_assert_uint_eq (ctki_peer_queued_bytes (peer), 0);
     ctki_peer_hold (peer);
     ctki_peer_release (peer);
     ck_assert_int_eq (peer->pid, 7);
