@@ -8,6 +8,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+enum { SETTLE_BYTES = 2 * 1024 * 1024 };
+
 static atomic_long made;       /* allocations since the last ctki_mem_fail () */
 static atomic_bool armed;      /* whether the countdown runs: one load on the common path */
 static atomic_long left_to_go; /* that still succeed */
@@ -67,5 +69,11 @@ char *ctki_strdup (const char *text)
 
 void ctki_free (void *block)
 {
+    free (block);
+}
+
+void ctki_mem_settle (void)
+{
+    void *volatile block = malloc (SETTLE_BYTES); /* volatile: else the compiler leaves out both */
     free (block);
 }

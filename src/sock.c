@@ -113,6 +113,7 @@ static void *new_context (int io_threads, ctalk_error_t *error)
                         io_threads + 1);
         return NULL;
     }
+    ctki_mem_settle (); /* before its threads receive */
     struct rlimit limit = {0};
     getrlimit (RLIMIT_NOFILE, &limit);
     rlim_t sockets = CTKI_MIN (limit.rlim_max, (rlim_t) 65535); /* fixed by the first socket (pitfall E8) */

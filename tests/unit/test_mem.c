@@ -3,6 +3,7 @@
  */
 #include <check.h>
 #include <errno.h>
+#include <malloc.h>
 
 #include "src/mem.h"
 
@@ -89,6 +90,25 @@ START_TEST (every_way)
 }
 END_TEST
 
+#ifdef __GLIBC_PREREQ
+#if __GLIBC_PREREQ(2, 33)
+/* Once settled, the C library takes a block of 1 MiB from its heap, which it then keeps, and not from the kernel. */
+START_TEST (settled)
+{
+    if (mallinfo2 ().arena == 0)
+        return; /* another allocator stands in for it */
+    ctki_mem_settle ();
+    size_t mapped = mallinfo2 ().hblks;
+    void *volatile block = ctki_alloc (1 << 20);
+    ck_assert_ptr_nonnull (block);
+    ck_assert_uint_eq (mallinfo2 ().hblks, mapped);
+    ctki_free (block);
+}
+END_TEST
+#define HAS_SETTLED 1
+#endif
+#endif
+
 Suite *ctki_suite_mem (void)
 {
     Suite *suite = suite_create ("mem");
@@ -97,6 +117,9 @@ Suite *ctki_suite_mem (void)
     tcase_add_test (tcase, armed);
     tcase_add_test (tcase, counted);
     tcase_add_test (tcase, every_way);
+#ifdef HAS_SETTLED
+    tcase_add_test (tcase, settled);
+#endif
     suite_add_tcase (suite, tcase);
     return suite;
 }
