@@ -10,7 +10,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SPINS = 100 }; /* looks at a held lock before a thread goes to sleep: a holder is done within a fraction of a µs */
+enum {
+    SPINS = 100,   /* looks at a held lock before a thread goes to sleep: a holder is done within a fraction of a µs */
+    FIRST_SPINS = 10, /* of those, before it asks for it */
+    GIVE_WAY = 50  /* looks at a lock just released, for the one who asked to take it */
+};
+
+/* Values of `waiting`. */
+enum { NOBODY, ASKED, ASLEEP };
 
 /* ---- the fence */
 
@@ -68,9 +75,14 @@ static void pause_briefly (void)
 #endif
 }
 
+/* Who takes the lock again and again on one processor hardly ever lets another
+ * one have it: after a few looks a thread asks for it. */
 static bool spin (ctki_lock_t *lock)
 {
     for (int i = 0; i < SPINS; i++) {
+        unsigned nobody = NOBODY;
+        if (i == FIRST_SPINS)
+            atomic_compare_exchange_strong (&lock->waiting, &nobody, ASKED);
         if (atomic_load_explicit (&lock->held, memory_order_relaxed) == 0 && take_now (lock))
             return true;
         pause_briefly ();
@@ -88,7 +100,7 @@ void ctki_lock_wait (ctki_lock_t *lock)
     bool slept = false;
     while (!spin (lock)) {
         unsigned turn = atomic_load (&lock->turn);
-        atomic_store (&lock->waiting, 1);
+        atomic_store (&lock->waiting, ASLEEP);
         ctki_fence_heavy ();
         if (take_now (lock))
             break;
@@ -96,16 +108,22 @@ void ctki_lock_wait (ctki_lock_t *lock)
         slept = true;
     }
     if (slept)
-        atomic_store (&lock->waiting, 1);
+        atomic_store (&lock->waiting, ASLEEP);
     errno = saved;
 }
 
 void ctki_lock_wake (ctki_lock_t *lock)
 {
     int saved = errno;
-    if (atomic_exchange (&lock->waiting, 0)) {
+    unsigned waiting = atomic_exchange (&lock->waiting, NOBODY);
+    if (waiting == ASLEEP) {
         atomic_fetch_add (&lock->turn, 1);
         syscall (SYS_futex, &lock->turn, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    }
+    for (int i = 0; waiting == ASKED && i < GIVE_WAY; i++) {
+        if (atomic_load_explicit (&lock->held, memory_order_relaxed))
+            break;
+        pause_briefly ();
     }
     errno = saved;
 }
