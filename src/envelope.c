@@ -280,7 +280,7 @@ void ctki_writer_fini (ctki_writer_t *writer)
     if (writer->block)
         ctki_buf_release (writer->block, 1);
     writer->block = NULL;
-    writer->open = NULL;
+    ctki_writer_close (writer);
 }
 
 /* A block with room for at least `need` bytes. */
@@ -304,7 +304,7 @@ static int new_block (ctki_writer_t *writer, size_t need)
 /* An item in the block with room for `room` bytes of what stands behind it. */
 static ctki_item_t *new_item (ctki_writer_t *writer, size_t room, size_t comfortable)
 {
-    writer->open = NULL;
+    ctki_writer_close (writer);
     writer->used = (writer->used + 7) & ~(size_t) 7;
     size_t left = writer->block ? writer->block->size - CTKI_MIN (writer->used, writer->block->size) : 0;
     /* A nearly full block would only give a short run: better a new one. */
@@ -339,34 +339,28 @@ static ctki_item_t *new_run (ctki_writer_t *writer, void *dest, bool many, size_
 /* Whether `need` more bytes fit into the open run of dest. */
 static bool fits (const ctki_writer_t *writer, const void *dest, size_t need)
 {
-    const ctki_item_t *open = writer->open;
-    return open && open->dest == dest && open->size + need <= writer->run_limit
-           && writer->used + need <= writer->block->size;
+    return need <= writer->left && writer->open->dest == dest;
+}
+
+/* A new run of the list can grow. */
+static void open_run (ctki_writer_t *writer, ctki_items_t *items, ctki_item_t *run)
+{
+    ctki_items_add (items, run);
+    writer->open = run;
+    writer->left = CTKI_MIN (writer->run_limit, writer->block->size - writer->used);
 }
 
 int ctki_writer_put (ctki_writer_t *writer, ctki_items_t *items, void *dest, bool many, const ctki_record_t *record,
                      const void *data)
 {
-    size_t head = ctki_record_head (record->flags);
-    size_t need = head + ctki_record_pad (record->len);
+    size_t need = ctki_record_head (record->flags) + ctki_record_pad (record->len);
     if (!fits (writer, dest, need)) {
         ctki_item_t *run = new_run (writer, dest, many, need);
         if (!run)
             return -1;
-        ctki_items_add (items, run);
-        writer->open = run;
+        open_run (writer, items, run);
     }
-    ctki_item_t *run = writer->open;
-    uint8_t *p = run->data + run->size;
-    ctki_record_put (p, record);
-    if (record->len % 8)
-        memset (p + need - 8, 0, 8);
-    if (record->len)
-        memcpy (p + head, data, record->len);
-    run->size += need;
-    run->count++;
-    run->charge += record->len + CTKI_CHARGE_BYTES;
-    writer->used += need;
+    ctki_writer_write (writer, record, data, need);
     return 0;
 }
 
@@ -378,6 +372,7 @@ static void append_run (ctki_writer_t *writer, const ctki_item_t *from)
     run->count += from->count;
     run->charge += from->charge;
     writer->used += from->size;
+    writer->left -= from->size;
 }
 
 bool ctki_writer_merge (ctki_writer_t *writer, void *dest, const ctki_item_t *run)
@@ -393,8 +388,7 @@ int ctki_writer_begin_merge (ctki_writer_t *writer, ctki_items_t *items, void *d
     ctki_item_t *fresh = new_run (writer, dest, false, run->size);
     if (!fresh)
         return -1;
-    ctki_items_add (items, fresh);
-    writer->open = fresh;
+    open_run (writer, items, fresh);
     append_run (writer, run);
     return 0;
 }

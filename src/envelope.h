@@ -158,6 +158,7 @@ typedef struct {
     ctki_buf_t *block;  /* with the writer's own reference; NULL: none yet */
     size_t used;        /* of the block, the open run included */
     ctki_item_t *open;  /* the run that can still grow, in somebody's list; NULL: none */
+    size_t left;        /* bytes of records that the open run has room for; 0: none is open */
 } ctki_writer_t;
 
 void ctki_writer_init (ctki_writer_t *writer, ctki_pool_t *pool, size_t block_bytes, size_t run_limit);
@@ -170,6 +171,39 @@ size_t ctki_writer_block_bytes (size_t run_limit);
 static inline void ctki_writer_close (ctki_writer_t *writer)
 {
     writer->open = NULL;
+    writer->left = 0;
+}
+
+/* Writes a record with its payload behind the records of the open run; it has
+ * room for `need` bytes, which is what the record takes. */
+static inline void ctki_writer_write (ctki_writer_t *writer, const ctki_record_t *record, const void *data, size_t need)
+{
+    ctki_item_t *run = writer->open;
+    uint8_t *p = run->data + run->size;
+    size_t head = ctki_record_put (p, record);
+    if (record->len % 8)
+        memset (p + need - 8, 0, 8);
+    if (record->len)
+        memcpy (p + head, data, record->len);
+    run->size += need;
+    run->count++;
+    run->charge += record->len + CTKI_CHARGE_BYTES;
+    writer->used += need;
+    writer->left -= need;
+}
+
+/* Appends a small envelope (copied) for the destination of the open run, if
+ * there is room and it is not addressed from or to an actor. */
+static inline bool ctki_writer_append (ctki_writer_t *writer, const ctalk_envelope_t *envelope)
+{
+    ctki_record_t record = {.flags = (uint16_t) (CTKI_R_FIRST | CTKI_R_LAST | (envelope->msg_id ? CTKI_R_ID : 0)),
+                            .len = (uint32_t) envelope->size,
+                            .msg_id = envelope->msg_id};
+    size_t need = ctki_record_head (record.flags) + ctki_record_pad (envelope->size);
+    if (need > writer->left || (envelope->to | envelope->from) != 0)
+        return false;
+    ctki_writer_write (writer, &record, envelope->data, need);
+    return true;
 }
 
 /* Appends a small envelope (copied) for dest to the open run, or to a new one

@@ -188,12 +188,12 @@ static void decide (ctki_outbox_t *outbox, waiter_t *waiter, verdict_t verdict, 
 
 /* ---- room */
 
-static bool has_room (const ctki_outbox_t *outbox, ctki_peer_t *peer)
+static inline bool has_room (const ctki_outbox_t *outbox, ctki_peer_t *peer)
 {
     return ctki_peer_queued_bytes (peer) < outbox->queue_bytes;
 }
 
-static void reserve (ctki_peer_t *peer, uint64_t charge)
+static inline void reserve (ctki_peer_t *peer, uint64_t charge)
 {
     ctki_count_locked (&peer->admitted_bytes, charge);
 }
@@ -471,7 +471,7 @@ static void count_refusal (ctki_outbox_t *outbox, ctki_peer_t *peer, int error)
     ctki_count (count, 1);
 }
 
-static int check (const ctki_outbox_t *outbox, const ctalk_envelope_t *envelope)
+static inline int check (const ctki_outbox_t *outbox, const ctalk_envelope_t *envelope)
 {
     if (envelope->pid < CTALK_BROADCAST || (!envelope->data && envelope->size > 0) || envelope->kind != CTALK_MESSAGE
         || (envelope->flags & ~(uint32_t) CTALK_IF_UP) || envelope->reserved)
@@ -509,7 +509,7 @@ static int accept_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, 
 /* ---- sending */
 
 /* Whether the payload is shared on its way instead of copied into a batch. */
-static bool is_large (const ctalk_envelope_t *envelope)
+static inline bool is_large (const ctalk_envelope_t *envelope)
 {
     return envelope->size >= CTKI_LARGE_BYTES;
 }
@@ -574,8 +574,41 @@ static int send_small (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes,
     return rc;
 }
 
-int ctki_outbox_send (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes, size_t count, ctki_buf_t *body,
-                      int timeout_ms)
+/* With the lock held: nearly every send is one more small envelope for the peer
+ * that the open run is for. False: nothing was done, it takes the long way. */
+static inline bool send_at_once (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope)
+{
+    ctki_writer_t *writer = &outbox->mailbox.writer;
+    if (!writer->open || writer->open->many || outbox->closing)
+        return false;
+    ctki_peer_t *peer = writer->open->dest;
+    if (peer->pid != envelope->pid || peer->standing > 0 || atomic_load_explicit (&peer->removed, memory_order_relaxed)
+        || !has_room (outbox, peer) || !ctki_writer_append (writer, envelope))
+        return false;
+    reserve (peer, envelope->size + CTKI_CHARGE_BYTES);
+    ctki_count_locked (&peer->accepted, 1);
+    return true;
+}
+
+/* The quick way for one envelope: true when it was sent. */
+static inline bool send_quickly (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope)
+{
+    if (is_large (envelope) || envelope->flags || check (outbox, envelope))
+        return false;
+    ctki_outbox_lock (outbox);
+    bool sent = send_at_once (outbox, envelope);
+    bool ring = sent && ctki_mailbox_filled (&outbox->mailbox);
+    if (CTKI_UNLIKELY (ring))
+        ctki_count_locked (&outbox->rung, 1);
+    ctki_outbox_unlock (outbox);
+    if (CTKI_UNLIKELY (ring))
+        ctki_bell_ring (outbox->bell);
+    return sent;
+}
+
+/* Not inlined: what it needs would be saved and restored on the quick way, too. */
+__attribute__ ((noinline)) static int send_slowly (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes,
+                                                   size_t count, ctki_buf_t *body, int timeout_ms)
 {
     int64_t deadline_us = -1;
     size_t accepted = 0;
@@ -594,4 +627,12 @@ int ctki_outbox_send (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes, 
     if (rc)
         errno = rc;
     return accepted > 0 || rc == 0 ? (int) accepted : -1;
+}
+
+int ctki_outbox_send (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes, size_t count, ctki_buf_t *body,
+                      int timeout_ms)
+{
+    if (CTKI_LIKELY (count == 1 && !body && send_quickly (outbox, envelopes)))
+        return 1;
+    return send_slowly (outbox, envelopes, count, body, timeout_ms);
 }

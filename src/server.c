@@ -55,12 +55,12 @@ static int fail (int code)
 
 /* ---- calls under way */
 
-static void leave (ctalk_server_t *server)
+static inline void leave (ctalk_server_t *server)
 {
     ctki_calls_leave (&server->calls);
 }
 
-static int enter (ctalk_server_t *server)
+static inline int enter (ctalk_server_t *server)
 {
     if (CTKI_UNLIKELY (!server))
         return fail (EINVAL);
@@ -886,9 +886,13 @@ int ctalk_send_many (ctalk_server_t *server, const ctalk_envelope_t *envelopes, 
 
 int ctalk_send (ctalk_server_t *server, const ctalk_envelope_t *envelope, int timeout_ms)
 {
-    if (CTKI_UNLIKELY (!envelope))
+    if (CTKI_UNLIKELY (!envelope || timeout_ms < -1))
         return fail (EINVAL);
-    return ctalk_send_many (server, envelope, 1, timeout_ms) < 0 ? -1 : 0;
+    if (CTKI_UNLIKELY (enter (server)))
+        return -1;
+    int sent = ctki_outbox_send (&server->node.outbox, envelope, 1, NULL, timeout_ms);
+    leave (server);
+    return sent < 0 ? -1 : 0;
 }
 
 /* Small, or to oneself: copied, and given back at once. */
