@@ -697,6 +697,84 @@ START_TEST (removal)
 }
 END_TEST
 
+/* Sends one that is refused though a run is open that it would fit into. */
+static void refuse_one (ctalk_pid_t pid, uint32_t flags, int error)
+{
+    ctalk_envelope_t envelope = {.pid = pid, .msg_id = 9, .size = 10, .data = bytes_of (pid, 9, 10), .flags = flags};
+    ck_assert_int_eq (ctki_outbox_send (&outbox, &envelope, 1, NULL, 0), -1);
+    ck_assert_int_eq (errno, error);
+}
+
+/* With a run open for its peer, a send is refused for all the reasons for which it is without one. */
+START_TEST (refused_beside_a_run)
+{
+    set_up ();
+    ck_assert_int_eq (send_one (1, 1, 10, 0), 0);
+    refuse_one (1, CTALK_IF_UP, EHOSTDOWN);
+    refuse_one (1, 2 * CTALK_IF_UP, EINVAL);
+    peer_of (1)->standing++; /* room was made, and who stands there has not been served yet */
+    refuse_one (1, 0, EAGAIN);
+    peer_of (1)->standing--;
+    fill (1);
+    refuse_one (1, 0, EAGAIN);
+    make_room (1);
+    ck_assert_int_eq (send_one (1, 2, 10, 0), 0);
+    ctki_peer_t *peer = peer_of (1);
+    ctki_peer_hold (peer); /* as the server does until the router has had all for it */
+    drop (1);
+    refuse_one (1, 0, EHOSTUNREACH);
+    ck_assert_int_eq (send_one (2, 1, 10, 0), 0);
+    ctki_outbox_close (&outbox);
+    refuse_one (2, 0, ESHUTDOWN);
+    check_seen (1, "12");
+    check_seen (2, "1");
+    ctki_peer_release (peer);
+    tear_down ();
+}
+END_TEST
+
+/* A run that is open for everybody takes nothing that is for one, whoever that is. */
+START_TEST (beside_a_broadcast)
+{
+    set_up ();
+    for (ctalk_pid_t pid = 1; pid <= PEERS; pid++) {
+        ck_assert_int_eq (send_one (CTALK_BROADCAST, 8, 10, 0), 0);
+        ck_assert_int_eq (send_one (pid, pid, 10, 0), 0);
+    }
+    check_seen (1, "8188");
+    check_seen (2, "8828");
+    check_seen (3, "8883");
+    tear_down ();
+}
+END_TEST
+
+/* What is addressed to an actor, or comes from one, says so also behind others in a run. */
+START_TEST (actors_in_a_run)
+{
+    static const uint8_t data[8] = {0};
+    ctki_items_t items;
+    ctki_record_t record;
+    set_up ();
+    for (uint64_t i = 0; i < 4; i++) {
+        ctalk_envelope_t envelope = {.pid = 1, .size = 8, .data = data, .to = i & 1 ? 70 : 0, .from = i & 2 ? 80 : 0};
+        ck_assert_int_eq (ctki_outbox_send (&outbox, &envelope, 1, NULL, 0), 1);
+    }
+    ck_assert (ctki_mailbox_take (&outbox.mailbox, &items));
+    ctki_item_t *item = ctki_items_take (&items);
+    const uint8_t *at = item->data;
+    for (uint64_t i = 0; i < 4; i++) {
+        size_t head = ctki_record_get (at, (size_t) (item->data + item->size - at), &record);
+        ck_assert_uint_gt (head, 0);
+        at += head + 8;
+        ck_assert (record.to == (i & 1 ? 70 : 0) && record.from == (i & 2 ? 80 : 0) && record.len == 8);
+    }
+    ck_assert_ptr_eq (at, item->data + item->size);
+    ck_assert_ptr_null (items.head);
+    ctki_item_release (item);
+    tear_down ();
+}
+END_TEST
+
 /* Closing ends all who wait with ESHUTDOWN, and refuses all who come later. */
 START_TEST (closing)
 {
@@ -974,6 +1052,9 @@ Suite *ctki_suite_outbox (void)
     tcase_add_test (tcase, goes_down);
     tcase_add_test (tcase, to_nobody);
     tcase_add_test (tcase, removal);
+    tcase_add_test (tcase, refused_beside_a_run);
+    tcase_add_test (tcase, beside_a_broadcast);
+    tcase_add_test (tcase, actors_in_a_run);
     tcase_add_test (tcase, closing);
     tcase_add_test (tcase, local);
     tcase_add_test (tcase, local_actor);
