@@ -936,7 +936,7 @@ int ctalk_send_owned (ctalk_server_t *server, const ctalk_envelope_t *envelope, 
     return rc;
 }
 
-int ctalk_recv_many (ctalk_server_t *server, ctalk_envelope_t *envelopes, size_t capacity, int timeout_ms)
+static inline int receive (ctalk_server_t *server, ctalk_envelope_t *envelopes, size_t capacity, int timeout_ms)
 {
     uint64_t local_charge = 0;
     if (CTKI_UNLIKELY (!envelopes || capacity == 0 || timeout_ms < -1))
@@ -945,15 +945,20 @@ int ctalk_recv_many (ctalk_server_t *server, ctalk_envelope_t *envelopes, size_t
         return -1;
     int taken = ctki_inbox_take (&server->node.inbox, envelopes, CTKI_MIN (capacity, (size_t) INT_MAX), timeout_ms,
                                  &local_charge);
-    if (local_charge)
+    if (CTKI_UNLIKELY (local_charge > 0))
         ctki_outbox_settled (&server->node.outbox, server->node.outbox.self, (int64_t) local_charge);
     leave (server);
     return taken;
 }
 
+int ctalk_recv_many (ctalk_server_t *server, ctalk_envelope_t *envelopes, size_t capacity, int timeout_ms)
+{
+    return receive (server, envelopes, capacity, timeout_ms);
+}
+
 int ctalk_recv (ctalk_server_t *server, ctalk_envelope_t *envelope, int timeout_ms)
 {
-    if (CTKI_LIKELY (ctalk_recv_many (server, envelope, 1, timeout_ms) == 1))
+    if (CTKI_LIKELY (receive (server, envelope, 1, timeout_ms) == 1))
         return 0;
     if (envelope)
         memset (envelope, 0, sizeof *envelope);
