@@ -848,6 +848,66 @@ START_TEST (test_in_credit)
 }
 END_TEST
 
+/* Writes count records of len bytes; every other one, if `to` is set, is for an actor. Returns their bytes. */
+static size_t put_records (uint8_t *at, size_t count, uint32_t len, unsigned flags, uint64_t to)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < count; i++) {
+        ctki_record_t record = {.flags = (uint16_t) (CTKI_R_FIRST | CTKI_R_LAST | flags), .len = len,
+                                .msg_id = (int64_t) i + 1, .to = i % 2 ? to : 0};
+        size_t head = ctki_record_put (at + used, &record);
+        memset (at + used + head, 0, ctki_record_pad (len));
+        used += head + ctki_record_pad (len);
+    }
+    return used;
+}
+
+/* A run is counted record by record: alike or not, and how many of them are for an actor. */
+START_TEST (test_in_run)
+{
+    static uint8_t records[4096];
+    ctki_in_t in;
+    start_in (&in, OPEN);
+    size_t used = put_records (records, 5, 8, CTKI_R_ID, 0);
+    used += put_records (records + used, 3, 8, 0, 0);
+    used += put_records (records + used, 7, 20, CTKI_R_TO, 99);
+    used += put_records (records + used, 4, 0, CTKI_R_BROADCAST, 0);
+    ctki_frame_t frame = there (CTKI_DATA, SID, 1);
+    frame.records = records;
+    frame.records_size = used;
+    ctki_effects_t fx = give (&in, frame);
+    ck_assert_int_eq (fx.give, CTKI_GIVE_RUN);
+    ck_assert_uint_eq (fx.count, 5 + 3 + 7 + 4);
+    ck_assert_uint_eq (fx.charge, 8 * 8 + 7 * 20 + 19 * CTKI_CHARGE_BYTES);
+    ck_assert_uint_eq (fx.lost, 3);
+    ck_assert_uint_eq (fx.lost_charge, 3 * (20 + CTKI_CHARGE_BYTES));
+    ck_assert_ptr_eq (fx.records, records);
+    ck_assert_uint_eq (fx.records_size, used);
+    ctki_in_fini (&in);
+}
+END_TEST
+
+/* A run that ends within a record is malformed, wherever that is; one that ends behind one is taken. */
+START_TEST (test_in_cut_run)
+{
+    static uint8_t records[4096];
+    enum { RECORDS = 5, EACH = 16 + 24 };
+    size_t used = put_records (records, RECORDS, 20, CTKI_R_ID, 0);
+    ck_assert_uint_eq (used, RECORDS * EACH);
+    for (size_t size = 1; size <= used; size++) {
+        ctki_in_t in;
+        start_in (&in, OPEN);
+        ctki_frame_t frame = there (CTKI_DATA, SID, 1);
+        frame.records = records;
+        frame.records_size = size;
+        ctki_effects_t fx = give (&in, frame);
+        ck_assert_msg (fx.malformed == (size % EACH != 0), "%zu bytes", size);
+        ck_assert_uint_eq (fx.count, fx.malformed ? 0 : size / EACH);
+        ctki_in_fini (&in);
+    }
+}
+END_TEST
+
 /* Fragments that do not fit together are malformed, and nothing is handed out. */
 START_TEST (test_in_bad_fragments)
 {
@@ -975,6 +1035,8 @@ Suite *ctki_suite_session (void)
     tcase_add_test (in, test_in_ack_clock);
     tcase_add_test (in, test_in_over_credit);
     tcase_add_test (in, test_in_credit);
+    tcase_add_test (in, test_in_run);
+    tcase_add_test (in, test_in_cut_run);
     tcase_add_test (in, test_in_bad_fragments);
     tcase_add_test (in, test_in_leave);
     tcase_add_test (in, test_in_leave_nobody);
