@@ -825,8 +825,10 @@ static void on_message (ctki_router_t *router, int64_t now_us, ctki_message_t *m
         return;
     look_at_ways (router, inbound, now_us);
     int copies = 1;
-    if (CTKI_UNLIKELY (inbound->bad_in) && kept)
+    if (CTKI_UNLIKELY (inbound->bad_in) && kept) {
         copies = ctki_way_judge (&inbound->way_in, now_us, message->rid, message->data, message->size, message->count);
+        set_due (router, inbound); /* what is kept back has its time */
+    }
     for (; copies > 0; copies--) {
         ctki_frame_t copy = frame;
         on_frame (router, now_us, inbound, message, kept && copies == 1, &copy);

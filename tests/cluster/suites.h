@@ -32,5 +32,7 @@ Suite *ctki_suite_absent (void);
 Suite *ctki_suite_transports (void);
 Suite *ctki_suite_abuse (void);
 Suite *ctki_suite_events (void);
+Suite *ctki_suite_cut (void);
+Suite *ctki_suite_raft (void);
 
 #endif
