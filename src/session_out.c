@@ -149,8 +149,9 @@ static bool on_bye_ack (ctki_out_t *out, const ctki_frame_t *frame)
 
 static bool on_reject (ctki_out_t *out, int64_t now_us, const ctki_frame_t *frame)
 {
-    bool mine = frame->sid != 0 && frame->sid == out->sid; /* thrown out of an open session */
-    if (out->state != CTKI_OUT_GREET && !(out->state == CTKI_OUT_OPEN && mine))
+    if (frame->sid ? frame->sid != out->sid : out->state != CTKI_OUT_GREET)
+        return false; /* of a session that is over; or it answers no greeting */
+    if (out->state != CTKI_OUT_GREET && out->state != CTKI_OUT_OPEN)
         return false;
     out->state = CTKI_OUT_GREET;
     out->rejected = frame->u.reason;

@@ -1,7 +1,8 @@
 /*
- * test_session.c - each half of a session by itself: what every frame does in
- * every state, the clocks, and the figures where an envelope is half sent.
- * What the two make of a bad link together is in test_pair.c.
+ * test_session.c - each half of a session by itself: the clocks, and the figures
+ * where an envelope is half sent. What every event does in every state is in
+ * test_table_out.c and test_table_in.c, stories of the two halves are in
+ * test_scenes.c, and what they make of a bad link together in test_pair.c.
  */
 #include <check.h>
 
@@ -172,33 +173,6 @@ static void bring_to (ctki_out_t *out, int state)
     }
     ck_assert_int_eq (out->state, state);
 }
-
-/* In every state every frame has one defined result: taken or not, and the next state. */
-START_TEST (test_out_table)
-{
-    /* new WELCOME, resumed WELCOME, HELLO, DATA, PING, RESET, BYE, BYE_ACK, REJECT, ACK, unknown */
-    static const char next[STATES][FRAMES + 1] = {
-        [CTKI_OUT_NOLINK] = ".........n.", /* the last acknowledgements of a connection may come late */
-        [CTKI_OUT_GREET] = "oo......gg.",
-        [CTKI_OUT_OPEN] = ".....g...o.",
-        [CTKI_OUT_ENDED] = "...........",
-    };
-    static const char letters[] = "ngoe";
-    for (int state = 0; state < STATES; state++) {
-        for (int which = 0; which < FRAMES; which++) {
-            ctki_out_t out;
-            bring_to (&out, state);
-            bool taken = hear (&out, sample_back (which, SID));
-            char expected = next[state][which];
-            ck_assert_msg (taken == (expected != '.'), "state %d frame %d: taken %d", state, which, taken);
-            char now = letters[out.state];
-            ck_assert_msg (now == (expected == '.' ? letters[state] : expected), "state %d frame %d: %c", state, which,
-                           now);
-            ctki_out_fini (&out);
-        }
-    }
-}
-END_TEST
 
 /* A frame of another session changes nothing, in whatever state; nor does one of another version. */
 START_TEST (test_out_foreign)
@@ -951,7 +925,6 @@ Suite *ctki_suite_session (void)
     Suite *suite = suite_create ("session");
     TCase *out = tcase_create ("out"), *in = tcase_create ("in");
     tcase_add_test (out, test_out_rejected_closing);
-    tcase_add_test (out, test_out_table);
     tcase_add_test (out, test_out_foreign);
     tcase_add_test (out, test_out_nonce);
     tcase_add_test (out, test_out_ack_range);
