@@ -27,6 +27,7 @@
     SUITE (inbox)                                                                                                      \
     SUITE (outbox)                                                                                                     \
     SUITE (actor)                                                                                                      \
+    SUITE (table_in)                                                                                                   \
     SUITE (table_out)                                                                                                  \
     SUITE (session)                                                                                                    \
     SUITE (pair)                                                                                                       \
