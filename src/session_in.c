@@ -119,12 +119,13 @@ static void skip (ctki_in_t *in, ctki_effects_t *fx, const ctki_frame_t *frame)
     in->expected = frame->n;
 }
 
-/* Whether what a greeting says of its session can be. */
+/* Whether what a greeting says of its session can be. One number above the
+ * credit may stand for the rest of an envelope that was given up. */
 static bool agrees (const ctki_in_t *in, const ctki_frame_t *frame)
 {
     const ctki_hello_t *hello = &frame->u.hello;
     return frame->n <= in->expected
-           || (hello->ordinal >= in->received && hello->charge >= in->received_byte && frame->n - 1 <= in->credit_frame
+           || (hello->ordinal >= in->received && hello->charge >= in->received_byte && frame->n - 2 <= in->credit_frame
                && hello->charge <= in->credit_byte);
 }
 

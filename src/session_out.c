@@ -33,6 +33,7 @@ static bool new_session (ctki_out_t *out, const ctki_frame_t *frame)
     out->credit_byte = frame->u.welcome.credit_byte;
     out->leaving = out->leaving_seen = false;
     out->stuck_ms = 0;
+    out->probe = 0; /* the receiver counts anew */
     out->want_ping = true; /* the first frame with the new sid opens the session over there */
     return true;
 }

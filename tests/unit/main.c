@@ -30,6 +30,8 @@
     SUITE (table_in)                                                                                                   \
     SUITE (table_out)                                                                                                  \
     SUITE (session)                                                                                                    \
+    SUITE (life)                                                                                                       \
+    SUITE (scenes)                                                                                                     \
     SUITE (pair)                                                                                                       \
     SUITE (resolver)
 
