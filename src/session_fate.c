@@ -254,6 +254,11 @@ void ctki_out_abandon (ctki_out_t *out)
 {
     uncut (out);
     doubt_ring (out);
+    /* The rest of an envelope that is half over there takes a number that never
+     * comes: should the session go on (R17), that is how the receiver learns that
+     * it must not wait for it. */
+    if (out->queue.head && out->queue.head->kind == CTKI_LARGE && out->cut > 0)
+        out->una = out->given = ++out->next;
     out->send = out->next;
     while (out->queue.head)
         abandon_head (out);

@@ -66,7 +66,7 @@ void ctki_in_consumed (ctki_in_t *in, int64_t now_us, uint64_t envelopes, uint64
     in->consumed = envelopes;
     in->consumed_byte = byte;
     in->consumed_frame = frames;
-    if (in->open && (byte >= ctki_in_wake_byte (in) || frames >= ctki_in_wake_frame (in)))
+    if (in->open && !in->quarantined && (byte >= ctki_in_wake_byte (in) || frames >= ctki_in_wake_frame (in)))
         in->ack_at_us = CTKI_MIN (in->ack_at_us, now_us);
 }
 
@@ -119,26 +119,21 @@ static void skip (ctki_in_t *in, ctki_effects_t *fx, const ctki_frame_t *frame)
     in->expected = frame->n;
 }
 
-/* Whether what a greeting says of its session can be. */
+/* Whether what a greeting says of its session can be. One number above the
+ * credit may stand for the rest of an envelope that was given up. */
 static bool agrees (const ctki_in_t *in, const ctki_frame_t *frame)
 {
     const ctki_hello_t *hello = &frame->u.hello;
     return frame->n <= in->expected
-           || (hello->ordinal >= in->received && hello->charge >= in->received_byte && frame->n - 1 <= in->credit_frame
+           || (hello->ordinal >= in->received && hello->charge >= in->received_byte && frame->n - 2 <= in->credit_frame
                && hello->charge <= in->credit_byte);
 }
 
 static void welcome_resumed (ctki_in_t *in, ctki_effects_t *fx, const ctki_frame_t *frame)
 {
     const ctki_hello_t *hello = &frame->u.hello;
-    if (!agrees (in, frame)) {
-        fx->malformed = true;
-        return;
-    }
     if (frame->n > in->expected)
         skip (in, fx, frame);
-    if (in->left && !in->leaving)
-        in->left = in->confirmed = false; /* it had removed us, and is back */
     raise_credit (in);
     answer (in, fx, CTKI_WELCOME, in->sid, in->expected);
     fx->answer.flags = CTKI_F_RESUMED;
@@ -212,6 +207,22 @@ static uint32_t objection (const ctki_in_t *in, int64_t now_us, const ctki_hello
     return CTKI_WHY_NONE;
 }
 
+/* The process that has the session greets on a new connection, or again. */
+static void on_return (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_frame_t *frame, ctki_effects_t *fx)
+{
+    if (!agrees (in, frame)) {
+        fx->malformed = true;
+        return;
+    }
+    fx->valid = true;
+    bool later = (int32_t) (frame->gen - in->gen) > 0;
+    if (in->left && !in->leaving && later)
+        in->left = in->confirmed = false; /* it had removed us, and is back */
+    take_way_back (in, rid, frame->gen);
+    say_leaving_again (in, now_us);
+    welcome_resumed (in, fx, frame);
+}
+
 static void on_hello (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_frame_t *frame, uint64_t fresh_sid,
                       ctki_effects_t *fx)
 {
@@ -219,12 +230,9 @@ static void on_hello (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
     uint32_t why = objection (in, now_us, hello);
     if (why)
         reject (in, fx, 0, hello->inc, why);
-    else if (in->open && in->inc == hello->inc && in->sid == hello->prev_sid) {
-        fx->valid = true;
-        take_way_back (in, rid, frame->gen);
-        say_leaving_again (in, now_us);
-        welcome_resumed (in, fx, frame);
-    } else if (in->leaving)
+    else if (in->open && in->inc == hello->inc && in->sid == hello->prev_sid)
+        on_return (in, now_us, rid, frame, fx);
+    else if (in->leaving)
         reject (in, fx, 0, hello->inc, CTKI_WHY_CLOSING);
     else if (in->open && !in->left && !in->gone && !in->quarantined && in->inc != hello->inc
              && !(in->half.on && in->half.inc == hello->inc))
@@ -524,11 +532,17 @@ static void on_bye (ctki_in_t *in, const ctki_frame_t *frame, ctki_effects_t *fx
 /* It broke the protocol too often: nothing more is taken of this incarnation (R14). */
 static void quarantine (ctki_in_t *in, int64_t now_us, ctki_effects_t *fx)
 {
-    in->quarantined = true;
+    in->quarantined = in->confirmed = true; /* nobody waits for its word */
     in->quarantine_us = now_us + CTKI_QUARANTINE_MS * CTKI_MS;
     in->ack_at_us = CTKI_FOREVER;
     drop_partial (in);
     reject (in, fx, in->sid, in->inc, CTKI_WHY_QUARANTINED);
+}
+
+static void judge (ctki_in_t *in, int64_t now_us, ctki_effects_t *fx)
+{
+    if (CTKI_UNLIKELY (fx->malformed) && ++in->violations >= CTKI_VIOLATIONS)
+        quarantine (in, now_us, fx);
 }
 
 static void reset (const ctki_in_t *in, uint64_t sid, ctki_effects_t *fx)
@@ -543,6 +557,7 @@ void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
     *fx = (ctki_effects_t){.rid = rid};
     if (frame->type == CTKI_HELLO) {
         on_hello (in, now_us, rid, frame, fresh_sid, fx);
+        judge (in, now_us, fx);
         return;
     }
     if (in->half.on && frame->sid == in->half.sid) {
@@ -563,14 +578,15 @@ void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
         on_bye (in, frame, fx);
     else if (frame->type == CTKI_PING)
         on_ping (in, now_us, frame);
-    else if (frame->type == CTKI_DATA && !in->left)
+    else if (frame->type == CTKI_DATA && in->left)
+        fx->duplicate = frame->n < in->expected; /* of an older connection: it came before, or was given up */
+    else if (frame->type == CTKI_DATA)
         on_data (in, now_us, frame, fx);
     else {
         fx->valid = false;
         fx->malformed = true;
     }
-    if (CTKI_UNLIKELY (fx->malformed) && ++in->violations >= CTKI_VIOLATIONS)
-        quarantine (in, now_us, fx);
+    judge (in, now_us, fx);
 }
 
 /* ---- what the other connection knows */
@@ -659,7 +675,7 @@ void ctki_in_leave (ctki_in_t *in, int64_t now_us)
         ctki_effects_t effects = {0};
         commit (in, 0, &effects);
     }
-    in->confirmed = !in->open || in->left;
+    in->confirmed = !in->open || in->left || in->quarantined;
     if (!in->confirmed)
         owe (in, now_us);
 }

@@ -33,6 +33,7 @@ static bool new_session (ctki_out_t *out, const ctki_frame_t *frame)
     out->credit_byte = frame->u.welcome.credit_byte;
     out->leaving = out->leaving_seen = false;
     out->stuck_ms = 0;
+    out->probe = 0; /* the receiver counts anew */
     out->want_ping = true; /* the first frame with the new sid opens the session over there */
     return true;
 }
@@ -149,8 +150,9 @@ static bool on_bye_ack (ctki_out_t *out, const ctki_frame_t *frame)
 
 static bool on_reject (ctki_out_t *out, int64_t now_us, const ctki_frame_t *frame)
 {
-    bool mine = frame->sid != 0 && frame->sid == out->sid; /* thrown out of an open session */
-    if (out->state != CTKI_OUT_GREET && !(out->state == CTKI_OUT_OPEN && mine))
+    if (frame->sid ? frame->sid != out->sid : out->state != CTKI_OUT_GREET)
+        return false; /* of a session that is over; or it answers no greeting */
+    if (out->state != CTKI_OUT_GREET && out->state != CTKI_OUT_OPEN)
         return false;
     out->state = CTKI_OUT_GREET;
     out->rejected = frame->u.reason;

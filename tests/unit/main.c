@@ -29,7 +29,11 @@
     SUITE (inbox)                                                                                                      \
     SUITE (outbox)                                                                                                     \
     SUITE (actor)                                                                                                      \
+    SUITE (table_in)                                                                                                   \
+    SUITE (table_out)                                                                                                  \
     SUITE (session)                                                                                                    \
+    SUITE (life)                                                                                                       \
+    SUITE (scenes)                                                                                                     \
     SUITE (pair)                                                                                                       \
     SUITE (resolver)
 

@@ -1,6 +1,6 @@
 /*
  * test_inbox.c - handing out what came: runs and single envelopes, leases,
- * threads, wakes, the descriptor, flows.
+ * threads, wakes, the descriptor, flows, events.
  */
 #include <check.h>
 #include <errno.h>
@@ -615,6 +615,294 @@ START_TEST (flow_no_memory)
 }
 END_TEST
 
+/* ---- events */
+
+/* Puts an event about a peer; its number is its incarnation. */
+static void put_event_of (ctki_peer_t *about, ctalk_kind_t kind, uint64_t number)
+{
+    ctalk_event_t event = {.incarnation = number};
+    ctki_inlet_t *inlet = ctki_inlet_event (about, kind, &event, NULL);
+    ck_assert_ptr_nonnull (inlet);
+    ctki_inbox_put_event (&inbox, inlet);
+}
+
+static void put_event (ctalk_kind_t kind, uint64_t number)
+{
+    put_event_of (peer, kind, number);
+}
+
+/* Takes the next one, which is this event, or, for CTALK_MESSAGE, the envelope with that number. */
+static void expect_next (ctalk_kind_t kind, uint64_t number)
+{
+    ctalk_envelope_t envelope;
+    ck_assert_int_eq (take (&envelope, 1, 0), 1);
+    ck_assert_int_eq (envelope.kind, kind);
+    ck_assert_int_eq (envelope.pid, PEER);
+    if (kind == CTALK_MESSAGE)
+        ck_assert_int_eq (envelope.msg_id, (int64_t) number);
+    else {
+        const ctalk_event_t *event = envelope.data;
+        ck_assert_uint_eq (envelope.size, sizeof *event);
+        ck_assert_uint_eq ((uintptr_t) envelope.data % 8, 0);
+        ck_assert_uint_eq (event->incarnation, number);
+        ck_assert_uint_eq (event->fates, 0);
+        ck_assert_ptr_null (event->fate);
+        ck_assert (envelope.to == 0 && envelope.from == 0 && envelope.msg_id == 0 && envelope.flags == 0);
+    }
+    close_envelope (&envelope);
+}
+
+static void expect_no_more (void)
+{
+    ctalk_envelope_t envelope;
+    ck_assert_int_eq (take (&envelope, 1, 0), -1);
+    ck_assert_int_eq (errno, EAGAIN);
+}
+
+/* Of states of a peer with nothing of it between them the newest is kept, where the first stood; with something of it
+ * between them all are. */
+START_TEST (states_collapse)
+{
+    static const ctalk_kind_t states[] = {CTALK_PEER_UP, CTALK_PEER_SUSPECT, CTALK_PEER_DOWN};
+    set_up ();
+    for (uint64_t i = 0; i < 9; i++)
+        put_event (states[i % 3], i);
+    put (run_of (1, 2, 0));
+    put_event (CTALK_PEER_UP, 10);
+    put_event (CTALK_PEER_SUSPECT, 11);
+    put (one_of (flow, 3, 1));
+    put_event (CTALK_PEER_UP, 12);
+    put_event (CTALK_PEER_LEFT, 13);
+    put_event (CTALK_PEER_DOWN, 14);
+    expect_next (CTALK_PEER_DOWN, 8);
+    expect_next (CTALK_MESSAGE, 1);
+    expect_next (CTALK_MESSAGE, 2);
+    expect_next (CTALK_PEER_SUSPECT, 11);
+    expect_next (CTALK_MESSAGE, 3);
+    expect_next (CTALK_PEER_UP, 12);
+    expect_next (CTALK_PEER_LEFT, 13);
+    expect_next (CTALK_PEER_DOWN, 14);
+    expect_no_more ();
+    tear_down ();
+}
+END_TEST
+
+/* A state that was taken is not changed any more: the next one comes, too. */
+START_TEST (taken_states_stay)
+{
+    ctalk_envelope_t kept;
+    set_up ();
+    put_event (CTALK_PEER_UP, 1);
+    ck_assert_int_eq (take (&kept, 1, 0), 1);
+    put_event (CTALK_PEER_DOWN, 2);
+    ck_assert_int_eq (kept.kind, CTALK_PEER_UP);
+    ck_assert_uint_eq (((const ctalk_event_t *) kept.data)->incarnation, 1);
+    close_envelope (&kept);
+    expect_next (CTALK_PEER_DOWN, 2);
+    expect_no_more ();
+    tear_down ();
+}
+END_TEST
+
+/* The others never collapse, however many there are in a row. */
+START_TEST (others_never_collapse)
+{
+    static const ctalk_kind_t kinds[]
+        = {CTALK_PEER_RESTARTED, CTALK_PEER_LEFT, CTALK_PEER_STUCK, CTALK_PEER_REFUSED, CTALK_PEER_ABANDONED};
+    set_up ();
+    for (uint64_t i = 0; i < 50; i++)
+        put_event (kinds[i / 2 % 5], i); /* two of each in a row */
+    for (uint64_t i = 0; i < 50; i++)
+        expect_next (kinds[i / 2 % 5], i);
+    expect_no_more ();
+    tear_down ();
+}
+END_TEST
+
+/* What another peer sends or does between two states of one peer is none of its business: they collapse all the same. */
+START_TEST (states_of_two_peers)
+{
+    set_up ();
+    ctki_peer_t *other = ctki_peer_new (PEER, NULL, 0);
+    put_event (CTALK_PEER_UP, 1);
+    put_event_of (other, CTALK_PEER_UP, 2);
+    ctki_flow_t *theirs = ctki_flow_new (other, false);
+    put (one_of (theirs, 1, 1));
+    put_event (CTALK_PEER_DOWN, 3);
+    put_event_of (other, CTALK_PEER_DOWN, 4);
+    expect_next (CTALK_PEER_DOWN, 3);
+    expect_next (CTALK_PEER_UP, 2);
+    expect_next (CTALK_MESSAGE, 1);
+    expect_next (CTALK_PEER_DOWN, 4);
+    expect_no_more ();
+    ctki_flow_release (&inbox, theirs);
+    ck_assert_uint_eq (atomic_load (&other->refs), 1);
+    ctki_peer_release (other);
+    tear_down ();
+}
+END_TEST
+
+/* Events move no figure, take nobody's room and ring nobody. */
+START_TEST (events_are_not_counted)
+{
+    ctki_flow_t figures;
+    set_up ();
+    ctki_inbox_watch (&inbox, flow, 1, 1);
+    put_event (CTALK_PEER_UP, 1);
+    put_event (CTALK_PEER_LEFT, 2);
+    expect_next (CTALK_PEER_UP, 1);
+    expect_next (CTALK_PEER_LEFT, 2);
+    ck_assert (!rung ());
+    ctki_inbox_read (&inbox, flow, &figures);
+    ck_assert (figures.consumed == 0 && figures.byte == 0 && figures.frames == 0);
+    ck_assert_uint_eq (ctki_counted (&peer->consumed), 0);
+    ck_assert_uint_eq (local_charge, 0);
+    tear_down ();
+}
+END_TEST
+
+/* Several are taken at once, events among envelopes. */
+START_TEST (events_many_at_once)
+{
+    ctalk_envelope_t envelopes[CAPACITY];
+    set_up ();
+    put_event (CTALK_PEER_UP, 1);
+    put (run_of (1, 3, 0));
+    put_event (CTALK_PEER_LEFT, 2);
+    put_event (CTALK_PEER_RESTARTED, 3);
+    put (one_of (flow, 4, 1));
+    ck_assert_int_eq (take (envelopes, CAPACITY, 0), 7);
+    static const ctalk_kind_t kinds[] = {CTALK_PEER_UP, CTALK_MESSAGE, CTALK_MESSAGE, CTALK_MESSAGE, CTALK_PEER_LEFT,
+                                         CTALK_PEER_RESTARTED, CTALK_MESSAGE};
+    for (int i = 0; i < 7; i++) {
+        ck_assert_int_eq (envelopes[i].kind, kinds[i]);
+        close_envelope (&envelopes[i]);
+    }
+    ck_assert_uint_eq (flow->consumed, 4);
+    tear_down ();
+}
+END_TEST
+
+/* The descriptor is readable while an event is there, also one that took the place of another; not after the last. */
+START_TEST (descriptor_of_events)
+{
+    set_up ();
+    ck_assert (!readable ());
+    put_event (CTALK_PEER_UP, 1);
+    put_event (CTALK_PEER_DOWN, 2);
+    ck_assert (readable () && readable ());
+    expect_next (CTALK_PEER_DOWN, 2);
+    ck_assert (!readable ());
+    put_event (CTALK_PEER_UP, 3);
+    put (one_of (flow, 1, 1));
+    expect_next (CTALK_PEER_UP, 3);
+    ck_assert (readable ());
+    expect_next (CTALK_MESSAGE, 1);
+    ck_assert (!readable ());
+    tear_down ();
+}
+END_TEST
+
+/* An event wakes one waiting receive. */
+START_TEST (woken_by_event)
+{
+    ctki_test_thread_t receiver;
+    receive_t got = {0};
+    set_up ();
+    start_receives (&receiver, &got, 1);
+    put_event (CTALK_PEER_LEFT, 1);
+    ctki_test_thread_join (&receiver);
+    ck_assert_int_eq (got.result, 1);
+    ck_assert_int_eq (got.msg_id, 0);
+    expect_no_more ();
+    tear_down ();
+}
+END_TEST
+
+static ctki_obit_t *obit_of (uint64_t first, size_t count, uint64_t received, uint64_t carried)
+{
+    ctki_obit_t *obit = ctki_alloc_zero (sizeof *obit + count * sizeof obit->fate[0]);
+    ck_assert_ptr_nonnull (obit);
+    *obit = (ctki_obit_t){.consumed = first, .received = received, .in_doubt = count - received, .carried = carried,
+                          .count = count};
+    for (size_t i = 0; i < count; i++)
+        obit->fate[i] = (ctalk_fate_t){.msg_id = (int64_t) (first + i), .ordinal = first + i, .kind = CTALK_RECEIVED};
+    return obit;
+}
+
+/* The fates of a restart are the event's own memory: those of several sessions one after the other, good as long as the
+ * event is open, whoever is gone. */
+START_TEST (fates)
+{
+    ctalk_envelope_t envelope;
+    ctalk_event_t event = {.incarnation = 2, .old_incarnation = 1};
+    set_up ();
+    ctki_obit_t *first = obit_of (10, 5, 3, 100), *second = obit_of (15, 4, 0, 7);
+    first->next = second;
+    ctki_inlet_t *inlet = ctki_inlet_event (peer, CTALK_PEER_RESTARTED, &event, first);
+    ck_assert_ptr_nonnull (inlet);
+    ctki_free (first);
+    ctki_free (second);
+    ctki_inbox_put_event (&inbox, inlet);
+    ck_assert_int_eq (take (&envelope, 1, 0), 1);
+    tear_down ();
+    const ctalk_event_t *got = envelope.data;
+    ck_assert (got->incarnation == 2 && got->old_incarnation == 1);
+    ck_assert (got->consumed == 25 && got->received == 3 && got->in_doubt == 6);
+    ck_assert_uint_eq (got->carried, 7); /* what the first left is in the second's figures */
+    ck_assert_uint_eq (got->fates, 9);
+    for (size_t i = 0; i < 9; i++) {
+        ck_assert_int_eq (got->fate[i].msg_id, (int64_t) (10 + i));
+        ck_assert_uint_eq (got->fate[i].ordinal, 10 + i);
+    }
+    close_envelope (&envelope);
+}
+END_TEST
+
+/* Closing with events inside: receives fail as ever, and what lies there is freed, with its fates and its peers. */
+START_TEST (closed_with_events)
+{
+    ctalk_envelope_t envelope;
+    ctalk_event_t event = {0};
+    set_up ();
+    ctki_obit_t *obit = obit_of (1, 3, 3, 0);
+    put_event (CTALK_PEER_UP, 1);
+    ctki_inbox_put_event (&inbox, ctki_inlet_event (peer, CTALK_PEER_RESTARTED, &event, obit));
+    ctki_free (obit);
+    put (run_of (1, 2, 0));
+    put_event (CTALK_PEER_DOWN, 2);
+    ctki_inbox_close (&inbox);
+    put_event (CTALK_PEER_UP, 3);
+    put_event (CTALK_PEER_LEFT, 4);
+    ck_assert_int_eq (take (&envelope, 1, -1), -1);
+    ck_assert_int_eq (errno, ESHUTDOWN);
+    tear_down (); /* nobody holds the peer any more */
+}
+END_TEST
+
+/* Without memory there is no event and nobody is held; one that is not put gives back what it held. */
+START_TEST (event_no_memory)
+{
+    ctalk_event_t event = {0};
+    long k = 0;
+    set_up ();
+    ctki_obit_t *obit = obit_of (1, 3, 3, 0);
+    ctki_inlet_t *inlet = NULL;
+    unsigned refs = atomic_load (&peer->refs);
+    for (; !inlet; k++) {
+        ck_assert_uint_eq (atomic_load (&peer->refs), refs);
+        ctki_mem_fail (k, 1);
+        inlet = ctki_inlet_event (peer, CTALK_PEER_RESTARTED, &event, obit);
+        ctki_mem_fail (-1, 0);
+    }
+    ck_assert_int_eq (k, 3); /* two allocations */
+    ck_assert_uint_eq (atomic_load (&peer->refs), refs + 1);
+    ctki_inlet_destroy (&inbox, inlet);
+    ctki_free (obit);
+    tear_down ();
+}
+END_TEST
+
 Suite *ctki_suite_inbox (void)
 {
     Suite *suite = suite_create ("inbox");
@@ -638,6 +926,17 @@ Suite *ctki_suite_inbox (void)
     tcase_add_test (tcase, flow_watched);
     tcase_add_test (tcase, flow_given_up);
     tcase_add_test (tcase, flow_no_memory);
+    tcase_add_test (tcase, states_collapse);
+    tcase_add_test (tcase, taken_states_stay);
+    tcase_add_test (tcase, others_never_collapse);
+    tcase_add_test (tcase, states_of_two_peers);
+    tcase_add_test (tcase, events_are_not_counted);
+    tcase_add_test (tcase, events_many_at_once);
+    tcase_add_test (tcase, descriptor_of_events);
+    tcase_add_test (tcase, woken_by_event);
+    tcase_add_test (tcase, fates);
+    tcase_add_test (tcase, closed_with_events);
+    tcase_add_test (tcase, event_no_memory);
     suite_add_tcase (suite, tcase);
     return suite;
 }

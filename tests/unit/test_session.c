@@ -1,7 +1,8 @@
 /*
- * test_session.c - each half of a session by itself: what every frame does in
- * every state, the clocks, and the figures where an envelope is half sent.
- * What the two make of a bad link together is in test_pair.c.
+ * test_session.c - each half of a session by itself: the clocks, and the figures
+ * where an envelope is half sent. What every event does in every state is in
+ * test_table_out.c and test_table_in.c, stories of the two halves are in
+ * test_scenes.c, and what they make of a bad link together in test_pair.c.
  */
 #include <check.h>
 
@@ -172,33 +173,6 @@ static void bring_to (ctki_out_t *out, int state)
     }
     ck_assert_int_eq (out->state, state);
 }
-
-/* In every state every frame has one defined result: taken or not, and the next state. */
-START_TEST (test_out_table)
-{
-    /* new WELCOME, resumed WELCOME, HELLO, DATA, PING, RESET, BYE, BYE_ACK, REJECT, ACK, unknown */
-    static const char next[STATES][FRAMES + 1] = {
-        [CTKI_OUT_NOLINK] = ".........n.", /* the last acknowledgements of a connection may come late */
-        [CTKI_OUT_GREET] = "oo......gg.",
-        [CTKI_OUT_OPEN] = ".....g...o.",
-        [CTKI_OUT_ENDED] = "...........",
-    };
-    static const char letters[] = "ngoe";
-    for (int state = 0; state < STATES; state++) {
-        for (int which = 0; which < FRAMES; which++) {
-            ctki_out_t out;
-            bring_to (&out, state);
-            bool taken = hear (&out, sample_back (which, SID));
-            char expected = next[state][which];
-            ck_assert_msg (taken == (expected != '.'), "state %d frame %d: taken %d", state, which, taken);
-            char now = letters[out.state];
-            ck_assert_msg (now == (expected == '.' ? letters[state] : expected), "state %d frame %d: %c", state, which,
-                           now);
-            ctki_out_fini (&out);
-        }
-    }
-}
-END_TEST
 
 /* A frame of another session changes nothing, in whatever state; nor does one of another version. */
 START_TEST (test_out_foreign)
@@ -637,49 +611,6 @@ static void start_in (ctki_in_t *in, in_state_t state)
         ctki_in_leave (in, US_START);
 }
 
-/* What came of a frame, in letters: opened, valid, malformed, given, left, an
- * acknowledgement owed, and the type of the answer. */
-static void spell (const ctki_in_t *in, const ctki_effects_t *fx, char text[8])
-{
-    char *p = text;
-    *p++ = fx->opened ? 'o' : '.';
-    *p++ = fx->valid ? 'v' : fx->malformed ? 'm' : '.';
-    *p++ = fx->give != CTKI_GIVE_NOTHING ? 'g' : '.';
-    *p++ = fx->left ? 'l' : '.';
-    *p++ = in->open && in->ack_at_us != CTKI_FOREVER ? 'a' : '.';
-    *p++ = fx->reply ? (char) ('0' + fx->answer.type) : '.';
-    *p = '\0';
-}
-
-/* In every state every frame has one defined result. */
-START_TEST (test_in_table)
-{
-    /* HELLO (new), HELLO (resumed), DATA, PING, BYE, WELCOME, ACK, RESET, unknown */
-    static const char *const results[IN_STATES][9] = {
-        [ABSENT] = {".v...2", ".v...2", ".....6", ".....6", ".....6", ".....6", ".....6", ".....6", ".....6"},
-        [HALF] = {".v...2", ".v...2", "ovg.a.", "ov..a.", "ov.l.8", "om....", "om....", "om....", "om...."},
-        [OPEN] = {"....a.", ".v...2", ".vg.a.", ".v..a.", ".v.l.8", ".m....", ".m....", ".m....", ".m...."},
-        [LEFT] = {".v...2", ".v...2", ".m....", ".v....", ".v.l.8", ".m....", ".m....", ".m....", ".m...."},
-        [LEAVING] = {"....a9", ".v..a2", ".v..a.", ".v..a.", ".v.l.8", ".m..a.", ".m..a.", ".m..a.", ".m..a."},
-    };
-    static const ctki_type_t others[] = {CTKI_PING, CTKI_BYE, CTKI_WELCOME, CTKI_ACK, CTKI_RESET, (ctki_type_t) 99};
-    for (int state = 0; state < IN_STATES; state++) {
-        for (int which = 0; which < 9; which++) {
-            ctki_in_t in;
-            char text[8];
-            start_in (&in, (in_state_t) state);
-            ctki_effects_t fx = give (&in, which == 0   ? hello (INC_OUT + 1, 0, 1)
-                                           : which == 1 ? hello (INC_OUT, SID, 1)
-                                           : which == 2 ? data (1)
-                                                        : there (others[which - 3], SID, 1));
-            spell (&in, &fx, text);
-            ck_assert_msg (strcmp (text, results[state][which]) == 0, "state %d frame %d: %s", state, which, text);
-            ctki_in_fini (&in);
-        }
-    }
-}
-END_TEST
-
 /* A greeting that is not for this server, or not of its cluster or version, gets the reason and leaves nothing. */
 START_TEST (test_in_reject)
 {
@@ -1011,7 +942,6 @@ Suite *ctki_suite_session (void)
     Suite *suite = suite_create ("session");
     TCase *out = tcase_create ("out"), *in = tcase_create ("in");
     tcase_add_test (out, test_out_rejected_closing);
-    tcase_add_test (out, test_out_table);
     tcase_add_test (out, test_out_foreign);
     tcase_add_test (out, test_out_nonce);
     tcase_add_test (out, test_out_ack_range);
@@ -1027,7 +957,6 @@ Suite *ctki_suite_session (void)
     tcase_add_test (out, test_out_hello_clock);
     tcase_add_test (out, test_out_ping_clocks);
     tcase_add_test (out, test_out_peer_state);
-    tcase_add_test (in, test_in_table);
     tcase_add_test (in, test_in_reject);
     tcase_add_test (in, test_in_half);
     tcase_add_test (in, test_in_way_back);
