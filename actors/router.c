@@ -47,6 +47,7 @@ typedef struct ctki_inbound {
     ctki_in_t in;
     ctki_life_t life;
     uint64_t left_inc;          /* the incarnation whose end was told */
+    uint32_t refused;           /* why one of the two refuses the other; 0: none does */
     ctki_inlet_t *aside, *last; /* what came of an incarnation that was not told yet */
     ctki_way_t way_in, way_out;
     bool bad_in, bad_out;
@@ -663,6 +664,7 @@ static void begin_session (ctki_router_t *router, inbound_t *inbound, int64_t no
     ctki_flow_release (&router->node->inbox, inbound->flow);
     inbound->flow = inbound->spare;
     inbound->spare = NULL;
+    inbound->refused = CTALK_WHY_NONE;
     atomic_store (&inbound->peer->incarnation, inbound->in.inc);
     atomic_store (&inbound->peer->left, false);
     if (ctki_life_inbound (&inbound->life, inbound->in.inc, &router->restart))
@@ -759,6 +761,7 @@ static void take_effects (ctki_router_t *router, inbound_t *inbound, ctki_effect
     if (fx->refused) {
         ctki_actor_note (&router->actor, CTALK_LOG_WARNING, "peer %d is refused: %s", (int) peer->pid,
                          words_of (fx->refused));
+        inbound->refused = fx->refused;
         owe_event (router, inbound, CTALK_PEER_REFUSED, fx->refused);
     }
     if (fx->reply)
@@ -1009,6 +1012,7 @@ static int take_report (ctki_router_t *router, ctki_report_t *report, int64_t no
             on_parted (router, inbound);
         if (report->stuck_ms)
             owe_event (router, inbound, CTALK_PEER_STUCK, CTALK_WHY_NOT_CONSUMING);
+        inbound->refused = report->refused;
         if (report->refused && report->refused != CTKI_WHY_CLOSING) {
             ctki_actor_note (&router->actor, CTALK_LOG_WARNING, "peer %d refuses this server: %s", (int) peer->pid,
                              words_of (report->refused));
@@ -1053,19 +1057,22 @@ static void drop_reports (ctki_router_t *router)
 
 /* ---- watching */
 
-static void tell_up (ctki_peer_t *peer, void *arg)
+static void tell_now (ctki_peer_t *peer, void *arg)
 {
     ctki_router_t *router = arg;
-    if (peer->inbound && peer->told == CTALK_STATE_UP)
-        owe_event (router, peer->inbound, CTALK_PEER_UP, CTALK_WHY_NONE);
+    inbound_t *inbound = peer->inbound;
+    if (inbound && peer->told == CTALK_STATE_UP)
+        owe_event (router, inbound, CTALK_PEER_UP, CTALK_WHY_NONE);
+    if (inbound && inbound->refused && inbound->refused != CTALK_WHY_CLOSING)
+        owe_event (router, inbound, CTALK_PEER_REFUSED, inbound->refused);
 }
 
-/* One UP for each that is up now, and from now on every change. */
+/* How things stand now, and from now on every change. */
 static void watch (ctki_router_t *router, request_t *request)
 {
     bool was = atomic_exchange (&router->node->watching, request->on);
     if (request->on && !was)
-        each_peer (router, tell_up, router);
+        each_peer (router, tell_now, router);
     answer (router, request, 0);
 }
 

@@ -509,18 +509,6 @@ static int64_t report (ctki_sender_t *sender, int64_t now_us, ctki_report_t *now
     return CTKI_FOREVER;
 }
 
-/* Envelopes that wait in the mailbox go with the others that were never sent. */
-static void count_carried (ctki_sender_t *sender)
-{
-    ctki_items_t items;
-    if (!sender->out.obit || !ctki_mailbox_take (&sender->mailbox, &items))
-        return;
-    for (ctki_item_t *item; (item = ctki_items_take (&items));) {
-        sender->out.obit->carried += item->count;
-        ctki_out_push (&sender->out, item);
-    }
-}
-
 /* The router asked: the peer is that incarnation. Returns when to try again. */
 static int64_t hear_question (ctki_sender_t *sender, int64_t now_us)
 {
@@ -562,6 +550,19 @@ static void keep_link (ctki_sender_t *sender, int64_t now_us)
         ctki_out_link_made (&sender->out, now_us, ctki_random64 ()); /* there is nothing to be torn down */
 }
 
+/* A session is over: envelopes that wait in the mailbox go with the others that
+ * were never sent. Before any of them is. */
+static void count_carried (ctki_sender_t *sender)
+{
+    ctki_items_t items;
+    if (!sender->out.obit || !ctki_mailbox_take (&sender->mailbox, &items))
+        return;
+    for (ctki_item_t *item; (item = ctki_items_take (&items));) {
+        sender->out.obit->carried += item->count;
+        ctki_out_push (&sender->out, item);
+    }
+}
+
 /* What a step does before the deadlines are looked at. Returns whether there may be more. */
 static bool exchange (ctki_sender_t *sender, int64_t now_us)
 {
@@ -574,6 +575,7 @@ static bool exchange (ctki_sender_t *sender, int64_t now_us)
     sender->out.watched = atomic_load_explicit (&sender->node->watching, memory_order_relaxed);
     bool more = receive (sender, now_us);
     ctki_out_heard (&sender->out, atomic_load_explicit (&sender->peer->heard_us, memory_order_relaxed));
+    count_carried (sender);
     if (!more)
         keep_link (sender, now_us);
     return emit (sender, now_us) || more;
@@ -598,7 +600,6 @@ static int64_t step (void *self, int64_t now_us)
     mind_lateness (sender, now_us);
     int64_t retry_us = hear_question (sender, now_us);
     bool more = exchange (sender, now_us);
-    count_carried (sender);
     settle (sender);
     int64_t until_us = publish (sender, now_us, &now);
     retry_us = CTKI_MIN (retry_us, report (sender, now_us, &now));

@@ -484,7 +484,8 @@ CTALK_EXPORT int ctalk_server_wait_up (ctalk_server_t *server, size_t peers, int
  * ctalk_event_t. Off at the start.
  *
  * When it is switched on, one CTALK_PEER_UP comes for each peer that is up at
- * that moment, and from then on every change. Events are not counted as
+ * that moment, one CTALK_PEER_REFUSED for each that is refused or refuses, and
+ * from then on every change. Events are not counted as
  * received or consumed, and take no room of anybody's window.
  *
  *   UP, SUSPECT, DOWN   the state of the peer. Of several with nothing else of

@@ -355,7 +355,7 @@ int ctalk_server_close (ctalk_server_t **server_p, int timeout_ms)
     ctki_router_drain (server->router, deadline_us);
     uint64_t abandoned = unmake (server);
     unref_process ();
-    await_calls (server); /* those that came while it was closing: they look at it, too, before they fail */
+    ctki_calls_await (&server->calls); /* those that came while it was closing: they look at it, too, before they fail */
     ctalk_config_destroy (&server->config);
     pthread_mutex_destroy (&server->members);
     ctki_free (server);

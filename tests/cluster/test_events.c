@@ -316,6 +316,7 @@ START_TEST (abandoned)
     ctki_traffic_expect (cluster.server[2], 1, 1, "before");
     watch (cluster.server[2]);
     expect_event (cluster.server[2], 1, CTALK_PEER_UP, CTALK_WHY_NONE);
+    CTKI_SUCCEEDS (ctalk_server_flush (cluster.server[1], 2, ctki_test_long_ms ()));
     CTKI_SUCCEEDS (ctalk_server_cut (cluster.server[1], 2, CTALK_OUT, true));
     for (int64_t i = 0; i < LOST; i++)
         ctki_traffic_send (cluster.server[1], 2, i, "lost");
@@ -342,8 +343,8 @@ Suite *ctki_suite_events (void)
     TCase *tcase = ctki_leaks_tcase ("events", 60);
     tcase_add_test (tcase, only_for_watchers);
     tcase_add_test (tcase, not_counted_and_kept);
-    tcase_add_test (tcase, suspect_down_up);
-    tcase_add_test (tcase, states_collapse);
+    ctki_add_test_of_system (tcase, suspect_down_up);
+    ctki_add_test_of_system (tcase, states_collapse);
     tcase_add_test (tcase, left_and_restarted);
     tcase_add_test (tcase, duplicate_pid);
     tcase_add_test (tcase, refused);
