@@ -1,8 +1,8 @@
 /*
  * test_kill.c - one of two servers is killed with signal 9 at random moments under
- * traffic and started again at once on its port, many times. What the other one is
- * told, and what each got, is held against the journals (life.h): every envelope
- * is in exactly one place.
+ * traffic and started again on its port, mostly at once, many times. What the other
+ * one is told, and what each got, is held against the journals (life.h): every
+ * envelope is in exactly one place.
  *
  * The stayer is pid 1, the mortal one pid 2. The moments follow from a seed, which
  * a failure prints and CTALK_TEST_SEED sets.
@@ -35,6 +35,7 @@ typedef struct {
     size_t sizes_count;
     const char *queue_bytes, *window_bytes;
     bool resend, lazy, ipc;
+    int absent_ms; /* at most so long the mortal one stays away */
 } plan_t;
 
 /* What came out. */
@@ -93,9 +94,10 @@ static uint64_t seed_of (const char *name)
 
 /* ---- the trial */
 
+/* Without broadcasts to one that stays away: they skip a peer that is down and has a full queue. */
 static void prepare (const trial_t *t, ctki_life_t *life, int32_t number, bool stays)
 {
-    ctki_way_t way = {.sizes = t->plan->sizes, .sizes_count = t->plan->sizes_count, .broadcasts = true};
+    ctki_way_t way = {.sizes = t->plan->sizes, .sizes_count = t->plan->sizes_count, .broadcasts = !t->plan->absent_ms};
     ctalk_pid_t other = stays ? MORTAL : STAYER;
     life->pid = stays ? STAYER : MORTAL;
     life->number = number;
@@ -217,6 +219,8 @@ static void end (trial_t *t)
     ctki_life_t *life = &t->mortal[t->now];
     ctki_process_kill (&t->mortal_process);
     t->out.kills++;
+    if (t->plan->absent_ms)
+        pass (draw (t, (uint64_t) ctki_test_ms (t->plan->absent_ms) * 1000));
     if (t->plan->to_mortal && t->now % 3 == 2) {
         atomic_store (&t->stayer->pause, true);
         ctki_life_await (&t->stayer, 1, has_paused, t, "a pause");
@@ -575,6 +579,20 @@ START_TEST (sender_to_a_lazy_one)
 }
 END_TEST
 
+/* Both ways, and the one that was killed stays away until it is suspect or down, and the queue for it full. */
+START_TEST (absent_for_a_while)
+{
+    try_plan (&(plan_t){.name = "absent_for_a_while",
+                        .kills = 30,
+                        .to_mortal = true,
+                        .to_stayer = true,
+                        SIZES (mixed_sizes),
+                        .queue_bytes = "1048576",
+                        .window_bytes = "262144",
+                        .absent_ms = 1500});
+}
+END_TEST
+
 /* Both ways over ipc: what the killed process left in the file system is in nobody's way. */
 START_TEST (over_ipc)
 {
@@ -600,6 +618,7 @@ Suite *ctki_suite_kill (void)
     tcase_add_test (tcase, sender_of_large_ones);
     tcase_add_test (tcase, both_ways);
     tcase_add_test (tcase, sender_to_a_lazy_one);
+    tcase_add_test (tcase, absent_for_a_while);
     tcase_add_test (tcase, over_ipc);
     suite_add_tcase (suite, tcase);
     return suite;

@@ -5,8 +5,8 @@
  * that it is the one who slept. All cases run at the same time, each with a pair of
  * processes of its own.
  *
- * At full scale the options are the standard ones and a stop lasts up to 30 s;
- * scaled down both are a fifth.
+ * At full scale the times of the options are the standard ones and a stop lasts
+ * up to 30 s; scaled down both are a fifth.
  */
 #include <inttypes.h>
 #include <poll.h>
@@ -40,6 +40,7 @@ typedef struct {
     who_t who;
     int full_ms; /* at full scale */
     int ms;
+    bool has_room;     /* in the queue, for all that comes meanwhile */
     ctki_life_t *life; /* two */
     ctki_process_t process[2];
     ctalk_config_t *config;
@@ -64,11 +65,10 @@ static int scaled_ms (int ms)
     return ctki_test_ms (is_scaled () ? ms / FIFTH : ms);
 }
 
-/* The first one sends, the second one answers nothing but what the library does; with BOTH the second one sends, too.
- */
+/* The first one sends; with BOTH the second one sends, too. */
 static void give_ways (case_t *c)
 {
-    ctki_way_t way = {.sizes = sizes, .sizes_count = sizeof sizes / sizeof sizes[0], .broadcasts = true};
+    ctki_way_t way = {.sizes = sizes, .sizes_count = sizeof sizes / sizeof sizes[0], .broadcasts = c->has_room};
     way.burst = BURST;
     way.pace_ms = PACE_MS;
     for (int i = 0; i < 2; i++) {
@@ -103,11 +103,13 @@ static void set_up (void)
     for (size_t i = 0; i < trial.count; i++) {
         case_t *c = &trial.cases[i];
         c->life = &trial.lives[2 * i];
-        c->config = ctki_cluster_config (
-            2, &trial.ports.port[2 * i],
-            CTKI_OPTIONS ("HeartbeatMs", ctki_test_number_text ((uint64_t) scaled_ms (HEARTBEAT_MS)), "SuspectMs",
-                          ctki_test_number_text ((uint64_t) scaled_ms (SUSPECT_MS)), "DownMs",
-                          ctki_test_number_text ((uint64_t) scaled_ms (DOWN_MS))));
+        c->has_room = i % 2; /* else no broadcasts: they skip a peer that is down and has a full queue */
+        c->config =
+            ctki_cluster_config (2, &trial.ports.port[2 * i],
+                                 CTKI_OPTIONS ("QueueBytes", c->has_room ? "67108864" : "1048576", "HeartbeatMs",
+                                               ctki_test_number_text ((uint64_t) scaled_ms (HEARTBEAT_MS)), "SuspectMs",
+                                               ctki_test_number_text ((uint64_t) scaled_ms (SUSPECT_MS)), "DownMs",
+                                               ctki_test_number_text ((uint64_t) scaled_ms (DOWN_MS))));
         give_ways (c);
     }
 }
