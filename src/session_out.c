@@ -24,7 +24,8 @@ void ctki_out_init (ctki_out_t *out, const ctki_session_setup_t *setup, int64_t 
 /* Starts numbering anew under a sid of a receiver that knows nothing. False: no memory. */
 static bool new_session (ctki_out_t *out, const ctki_frame_t *frame)
 {
-    if (out->sid && !ctki_fate_restart (out))
+    bool former = out->sid || (out->peer_inc && out->peer_inc != frame->u.welcome.inc);
+    if (former && !ctki_fate_restart (out))
         return false;
     out->sid = frame->sid;
     out->peer_inc = frame->u.welcome.inc;
@@ -224,7 +225,7 @@ bool ctki_out_incarnation (ctki_out_t *out, int64_t now_us, uint64_t inc, uint64
 {
     if (out->state == CTKI_OUT_ENDED || out->peer_inc == inc)
         return true;
-    if (out->sid && !ctki_fate_restart (out))
+    if (!ctki_fate_restart (out)) /* also without a session: what is queued was for the former one, and is carried */
         return false;
     out->sid = 0;
     out->peer_inc = inc;

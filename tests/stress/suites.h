@@ -10,5 +10,6 @@ Suite *ctki_suite_numbers (void);
 Suite *ctki_suite_ring (void);
 Suite *ctki_suite_large (void);
 Suite *ctki_suite_closing (void);
+Suite *ctki_suite_moments (void);
 
 #endif

@@ -7,7 +7,7 @@
 #include "tests/stress/suites.h"
 #include "tests/support/support.h"
 
-enum { AT_ONCE = 5, AT_ONCE_ROUNDS = 20, CYCLES = 100, BUSY_MS = 60, GRACE_MS = 100 };
+enum { AT_ONCE = 5, AT_ONCE_ROUNDS = 200, CYCLES = 100, BUSY_MS = 60, GRACE_MS = 100 };
 
 static ctki_cluster_t cluster;
 
@@ -22,7 +22,7 @@ static void take (ctalk_pid_t pid, size_t count)
 }
 
 /* Five servers that have sent and received everything close all at once, without a flush: each reports that it
- * abandoned nothing, twenty times, having been waited for or not. */
+ * abandoned nothing, two hundred times, having been waited for or not. */
 START_TEST (all_at_once)
 {
     enum { BROADCASTS = 200 };
