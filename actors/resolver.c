@@ -229,7 +229,7 @@ static int start_thread (void)
     pthread_t thread;
     pthread_attr_t attr;
     sigset_t all, before;
-    int rc = pthread_attr_init (&attr);
+    int rc = ctki_thread_fails () ? EAGAIN : pthread_attr_init (&attr);
     if (rc != 0)
         return rc;
     pthread_attr_setdetachstate (&attr, PTHREAD_CREATE_DETACHED);

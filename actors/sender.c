@@ -193,12 +193,13 @@ static void close_sockets (ctki_sender_t *sender)
 static void make_link (ctki_sender_t *sender, int64_t now_us)
 {
     ctki_sock_t *dealer, *monitor;
-    ctki_out_link_made (&sender->out, now_us, ctki_random64 ());
     if (new_sockets (&dealer, &monitor)) {
+        ctki_out_link_kept (&sender->out, now_us);
         ctki_actor_note (&sender->actor, CTALK_LOG_WARNING, "peer %d: no socket for a new link: %s",
                          (int) sender->peer->pid, strerror (errno));
         return;
     }
+    ctki_out_link_made (&sender->out, now_us, ctki_random64 ());
     close_sockets (sender);
     sender->dealer = dealer;
     sender->monitor = monitor;

@@ -4,25 +4,17 @@
 #include "src/mem.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <stdatomic.h>
 #include <stdlib.h>
+
+#include "src/countdown.h"
 
 enum { SETTLE_BYTES = 2 * 1024 * 1024 };
 
-static atomic_long made;       /* allocations since the last ctki_mem_fail () */
-static atomic_bool armed;      /* whether the countdown runs: one load on the common path */
-static atomic_long left_to_go; /* that still succeed */
-static atomic_long left_to_fail;
+static ctki_countdown_t countdown;
 
 static bool fails (void)
 {
-    if (CTKI_LIKELY (!atomic_load_explicit (&armed, memory_order_relaxed)))
-        return false;
-    atomic_fetch_add (&made, 1);
-    if (atomic_fetch_sub (&left_to_go, 1) > 0)
-        return false;
-    if (atomic_fetch_sub (&left_to_fail, 1) <= 0)
+    if (CTKI_LIKELY (!ctki_countdown_fails (&countdown)))
         return false;
     errno = ENOMEM;
     return true;
@@ -30,11 +22,7 @@ static bool fails (void)
 
 long ctki_mem_fail (long after, long times)
 {
-    long count = atomic_exchange (&made, 0);
-    atomic_store (&left_to_go, after);
-    atomic_store (&left_to_fail, times < 0 ? LONG_MAX : times);
-    atomic_store (&armed, after >= 0);
-    return count;
+    return ctki_countdown_arm (&countdown, after, times);
 }
 
 void *ctki_alloc (size_t size)

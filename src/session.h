@@ -170,6 +170,9 @@ void ctki_out_bury (const ctki_out_t *out, ctki_out_tomb_t *tomb);
  * the times at which links are made anew. */
 void ctki_out_link_made (ctki_out_t *out, int64_t now_us, uint64_t draw);
 
+/* The link is dead, and cannot be made anew for now: it gets as much time again. */
+void ctki_out_link_kept (ctki_out_t *out, int64_t now_us);
+
 /* Whether the link is dead: it should be torn down and made anew (it may be
  * silent for ever without a word from libzmq). */
 bool ctki_out_link_dead (const ctki_out_t *out, int64_t now_us);

@@ -248,6 +248,13 @@ void ctki_out_link_made (ctki_out_t *out, int64_t now_us, uint64_t draw)
     out->link_wait_us = CTKI_RELINK_MS * CTKI_MS - eighth + (int64_t) (draw % (uint64_t) (2 * eighth));
 }
 
+void ctki_out_link_kept (ctki_out_t *out, int64_t now_us)
+{
+    out->link_us = out->ack_us = now_us;
+    if (out->asked_us)
+        out->asked_us = now_us;
+}
+
 int64_t ctki_out_link_deadline (const ctki_out_t *out)
 {
     int64_t patience_us = CTKI_LINK_BEATS * out->setup.heartbeat_us;

@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <zmq.h>
 
+#include "src/countdown.h"
 #include "src/error.h"
 #include "src/mem.h"
 #include "src/sys.h"
@@ -210,13 +211,28 @@ static int set_int (void *zmq, int option, int value)
     return zmq_setsockopt (zmq, option, &value, sizeof value);
 }
 
+static ctki_countdown_t sockets;
+
+long ctki_sock_fail (long after, long times)
+{
+    return ctki_countdown_arm (&sockets, after, times);
+}
+
+static void *new_socket (int type)
+{
+    if (CTKI_LIKELY (!ctki_countdown_fails (&sockets)))
+        return zmq_socket (context, type);
+    errno = EMFILE;
+    return NULL;
+}
+
 static ctki_sock_t *open_sock (int type)
 {
     ctki_sock_t *sock = ctki_alloc_zero (sizeof *sock);
     if (!sock)
         return NULL;
     sock->router = type == ZMQ_ROUTER;
-    sock->zmq = zmq_socket (context, type);
+    sock->zmq = new_socket (type);
     if (!sock->zmq || set_int (sock->zmq, ZMQ_LINGER, 0)) {
         int code = errno;
         ctki_sock_close (&sock);
@@ -335,7 +351,7 @@ void ctki_sock_unbind (ctki_sock_t *sock, const char *bound, int wait_ms)
     forget_bound (sock);
     if (strncmp (bound, "inproc:", 7) != 0 && zmq_socket_monitor (sock->zmq, name, ZMQ_EVENT_CLOSED) == 0) {
         sock->watched = true;
-        events = zmq_socket (context, ZMQ_PAIR);
+        events = new_socket (ZMQ_PAIR);
         if (events && (set_int (events, ZMQ_LINGER, 0) || zmq_connect (events, name))) {
             zmq_close (events);
             events = NULL;

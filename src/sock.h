@@ -46,6 +46,9 @@ int ctki_sock_pair (ctki_sock_t *ends[2]);
 
 void ctki_sock_close (ctki_sock_t **sock_p);
 
+/* Tests: as ctki_mem_fail (), for the making of sockets: EMFILE. */
+long ctki_sock_fail (long after, long times);
+
 /* 0, or -1 with errno. `bound` gets the endpoint as it is, wildcards resolved.
  * Connecting to an inproc endpoint that nobody is bound to: ECONNREFUSED. */
 int ctki_sock_bind (ctki_sock_t *sock, const char *endpoint, char *bound, size_t size);

@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "src/countdown.h"
+
 int64_t ctki_now_us (void)
 {
     struct timespec now;
@@ -63,11 +65,23 @@ typedef struct {
 #define STACK_BYTES CTKI_STACK_BYTES
 #endif
 
+static ctki_countdown_t threads;
+
+long ctki_thread_fail (long after, long times)
+{
+    return ctki_countdown_arm (&threads, after, times);
+}
+
+bool ctki_thread_fails (void)
+{
+    return ctki_countdown_fails (&threads);
+}
+
 int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg)
 {
     pthread_attr_t attr;
     sigset_t all, before;
-    int rc = pthread_attr_init (&attr);
+    int rc = ctki_thread_fails () ? EAGAIN : pthread_attr_init (&attr);
     if (rc)
         return rc;
     pthread_attr_setstacksize (&attr, STACK_BYTES);

@@ -28,6 +28,11 @@ uint64_t ctki_random64 (void);
  * 15 characters). 0, or an errno. */
 int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg);
 
+/* Tests: as ctki_mem_fail (), for the starts of threads: EAGAIN. Whoever starts
+ * one in another way asks whether that fails. */
+long ctki_thread_fail (long after, long times);
+bool ctki_thread_fails (void);
+
 /* How often this process descends from a fork since the library was used: a
  * handle remembers it and is dead where it differs. */
 unsigned ctki_fork_generation (void);

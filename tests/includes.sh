@@ -20,7 +20,7 @@ violations () {
 # shellcheck disable=SC2016 # awk, not sh
 rules='
 BEGIN {
-    layer("src/base src/error src/mem src/log src/sys src/lock src/calls")
+    layer("src/base src/countdown src/error src/mem src/log src/sys src/lock src/calls")
     layer("src/envelope src/wire src/crc32c src/route src/peers src/fault")
     layer("src/session src/life")
     layer("src/sock src/mailbox src/ways src/outbox src/inbox src/node")

@@ -21,7 +21,7 @@ int main (void)
         ctki_suite_restart,   ctki_suite_absent,  ctki_suite_transports, ctki_suite_events,  ctki_suite_cut,
         ctki_suite_raft,
 #ifndef CTKI_QUEUE_SOCKETS
-        ctki_suite_abuse,
+        ctki_suite_abuse,     ctki_suite_resources,
 #endif
     };
     for (size_t i = 0; i < sizeof suites / sizeof suites[0]; i++)

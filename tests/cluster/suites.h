@@ -15,6 +15,7 @@ Suite *ctki_suite_start (void);
 Suite *ctki_suite_interrupt (void);
 Suite *ctki_suite_fork (void);
 Suite *ctki_suite_memory (void);
+Suite *ctki_suite_resources (void);
 Suite *ctki_suite_owned (void);
 Suite *ctki_suite_many (void);
 Suite *ctki_suite_threads (void);

@@ -298,6 +298,12 @@ FRAME (reject_foreign, ctki_halves_reason (CTKI_REJECT, SID + 1, CTKI_WHY_QUARAN
 EVENT (link_up, ctki_out_link_up (out, NOW, NONCE + 1))
 EVENT (link_down, ctki_out_link_down (out, NOW))
 EVENT (link_made, ctki_out_link_made (out, NOW, 0))
+static bool link_kept (ctki_out_t *out, int64_t *now_us)
+{
+    *now_us += 2300 * CTKI_MS; /* every clock of a link has run out but that of progress */
+    ctki_out_link_kept (out, *now_us);
+    return true;
+}
 EVENT (blocked, ctki_out_blocked (out, NOW))
 EVENT (hurry, ctki_out_hurry (out, NOW))
 EVENT (heard, ctki_out_heard (out, NOW + 1))
@@ -504,6 +510,9 @@ static const row_t rows[] = {
     {"a link made anew", link_made,
      "=a       =a       =a       n//      n//      n//      n// "
      "n//     n//     n//     n//     n//     n//     e//     =e"},
+    {"a dead link is kept", link_kept,
+     "n//      n//      n//      g/H/     g/H/     g/H/     g/H/ "
+     "o/P/    o/P/    o/P/    o/P/    o/P/    o/P/    o/PB/   e//"},
     {"the link is full", blocked,
      "n//      n//      =a       =a       g//      =a       =a "
      "o//     o//     o//     o//     =a      =a      =a      e//"},
