@@ -576,6 +576,7 @@ static bool exchange (ctki_sender_t *sender, int64_t now_us)
     ctki_out_heard (&sender->out, atomic_load_explicit (&sender->peer->heard_us, memory_order_relaxed));
     if (!more)
         keep_link (sender, now_us);
+    count_carried (sender); /* before any of it goes out */
     return emit (sender, now_us) || more;
 }
 
@@ -598,7 +599,6 @@ static int64_t step (void *self, int64_t now_us)
     mind_lateness (sender, now_us);
     int64_t retry_us = hear_question (sender, now_us);
     bool more = exchange (sender, now_us);
-    count_carried (sender);
     settle (sender);
     int64_t until_us = publish (sender, now_us, &now);
     retry_us = CTKI_MIN (retry_us, report (sender, now_us, &now));
