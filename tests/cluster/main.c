@@ -1,6 +1,7 @@
 /*
  * main.c - runs the cluster tests: servers of one process or of several, over
  * loopback. CK_RUN_SUITE=name runs one suite, CK_FORK=no all in this process.
+ * Built with CTKI_QUEUE_SOCKETS: over queue sockets, without libzmq.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,10 @@ int main (void)
         ctki_suite_interrupt, ctki_suite_fork,    ctki_suite_memory,     ctki_suite_owned,   ctki_suite_many,
         ctki_suite_threads,   ctki_suite_wake,    ctki_suite_states,     ctki_suite_flush,   ctki_suite_descriptor,
         ctki_suite_broadcast, ctki_suite_members, ctki_suite_pressure,   ctki_suite_senders, ctki_suite_close,
-        ctki_suite_restart,   ctki_suite_absent,  ctki_suite_transports, ctki_suite_abuse,   ctki_suite_events,
+        ctki_suite_restart,   ctki_suite_absent,  ctki_suite_transports, ctki_suite_events,
+#ifndef CTKI_QUEUE_SOCKETS
+        ctki_suite_abuse,
+#endif
     };
     for (size_t i = 0; i < sizeof suites / sizeof suites[0]; i++)
         srunner_add_suite (runner, suites[i]());

@@ -135,8 +135,8 @@ Suite *ctki_suite_absent (void)
     TCase *tcase = ctki_leaks_tcase ("absent", 90);
     tcase_add_test (tcase, absent_from_the_start);
     tcase_add_test (tcase, sends_in_turn);
-    tcase_add_test (tcase, stopped_with_full_queues);
-    tcase_add_test (tcase, killed_peer);
+    ctki_add_test_of_system (tcase, stopped_with_full_queues);
+    ctki_add_test_of_system (tcase, killed_peer);
     suite_add_tcase (suite, tcase);
     return suite;
 }

@@ -359,7 +359,7 @@ Suite *ctki_suite_close (void)
     tcase_add_test (tcase, absent_peer);
     tcase_add_test (tcase, counts_per_destination);
     tcase_add_test (tcase, nothing_to_wait_for);
-    tcase_add_test (tcase, stopped_peer);
+    ctki_add_test_of_system (tcase, stopped_peer);
     tcase_add_test (tcase, receiver_that_holds);
     tcase_add_test (tcase, all_at_once);
     tcase_add_test (tcase, one_after_the_other);

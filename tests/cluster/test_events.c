@@ -345,8 +345,8 @@ Suite *ctki_suite_events (void)
     TCase *tcase = ctki_leaks_tcase ("events", 60);
     tcase_add_test (tcase, only_for_watchers);
     tcase_add_test (tcase, not_counted_and_kept);
-    tcase_add_test (tcase, suspect_down_up);
-    tcase_add_test (tcase, states_collapse);
+    ctki_add_test_of_system (tcase, suspect_down_up);
+    ctki_add_test_of_system (tcase, states_collapse);
     tcase_add_test (tcase, left_and_restarted);
     tcase_add_test (tcase, duplicate_pid);
     tcase_add_test (tcase, refused);

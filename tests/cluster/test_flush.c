@@ -170,7 +170,7 @@ Suite *ctki_suite_flush (void)
     TCase *tcase = ctki_leaks_tcase ("flush", 60);
     tcase_add_test (tcase, one_and_all);
     tcase_add_test (tcase, nothing_to_flush);
-    tcase_add_test (tcase, stopped_peer);
+    ctki_add_test_of_system (tcase, stopped_peer);
     tcase_add_test (tcase, removed_meanwhile);
     tcase_add_test (tcase, closed_meanwhile);
     tcase_add_test (tcase, while_another_sends);

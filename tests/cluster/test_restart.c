@@ -176,7 +176,7 @@ Suite *ctki_suite_restart (void)
     tcase_add_checked_fixture (tcase, take_ports, release_ports);
     tcase_add_test (tcase, in_one_process);
     tcase_add_test (tcase, kept_for_the_next);
-    tcase_add_test (tcase, in_another_process);
+    ctki_add_test_of_system (tcase, in_another_process);
     tcase_add_test (tcase, the_whole_cluster);
     tcase_add_test (tcase, different_clusters);
     tcase_add_test (tcase, wrong_pid_at_the_endpoint);

@@ -303,13 +303,13 @@ Suite *ctki_suite_start (void)
     TCase *tcase = ctki_leaks_tcase ("start", 100);
     tcase_add_test (tcase, no_config_no_pid);
     tcase_add_test (tcase, contradicting_options);
-    tcase_add_test (tcase, port_in_use);
+    ctki_add_test_of_system (tcase, port_in_use);
     tcase_add_test (tcase, address_not_available);
     tcase_add_test (tcase, no_permission);
-    tcase_add_test (tcase, few_descriptors);
-    tcase_add_test (tcase, no_threads);
-    tcase_add_test (tcase, no_more_threads);
-    tcase_add_test (tcase, descriptors_run_out);
+    ctki_add_test_of_system (tcase, few_descriptors);
+    ctki_add_test_of_system (tcase, no_threads);
+    ctki_add_test_of_system (tcase, no_more_threads);
+    ctki_add_test_of_system (tcase, descriptors_run_out);
     tcase_add_test (tcase, unresolvable_peer);
     tcase_add_test (tcase, peer_by_name);
     suite_add_tcase (suite, tcase);

@@ -210,7 +210,7 @@ Suite *ctki_suite_states (void)
     tcase_add_test (tcase, idle_until_used);
     tcase_add_test (tcase, absent_peer);
     tcase_add_test (tcase, absent_lazy_peer);
-    tcase_add_test (tcase, stopped_peer);
+    ctki_add_test_of_system (tcase, stopped_peer);
     tcase_add_test (tcase, peer_that_closes);
     tcase_add_test (tcase, idle_peers_stay_up);
     tcase_add_test (tcase, wait_up_is_woken);

@@ -21,6 +21,13 @@
 #include "tests/support/thread.h"
 #include "tests/support/traffic.h"
 
+/* A test that needs the sockets of the system, or servers in other processes: not over queue sockets. */
+#ifdef CTKI_QUEUE_SOCKETS
+#define ctki_add_test_of_system(tcase, test) ((void) (test))
+#else
+#define ctki_add_test_of_system(tcase, test) tcase_add_test (tcase, test)
+#endif
+
 /* A call returned -1 with this errno. */
 #define CTKI_FAILS(code, call)                                                                                         \
     do {                                                                                                               \

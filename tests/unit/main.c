@@ -7,7 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One line per suite: SUITE (name) for Suite *ctki_suite_name (void). */
+/* One line per suite: SUITE (name) for Suite *ctki_suite_name (void). With the
+ * queue sockets: those that use sockets. */
+#ifdef CTKI_QUEUE_SOCKETS
+#define SUITES                                                                                                         \
+    SUITE (queue_sock)                                                                                                 \
+    SUITE (sock)                                                                                                       \
+    SUITE (mailbox)                                                                                                    \
+    SUITE (inbox)                                                                                                      \
+    SUITE (outbox)                                                                                                     \
+    SUITE (actor)
+#else
 #define SUITES                                                                                                         \
     SUITE (error)                                                                                                      \
     SUITE (log)                                                                                                        \
@@ -30,6 +40,7 @@
     SUITE (session)                                                                                                    \
     SUITE (pair)                                                                                                       \
     SUITE (resolver)
+#endif
 
 #define SUITE(name) Suite *ctki_suite_##name (void);
 SUITES

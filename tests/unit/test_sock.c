@@ -1,6 +1,7 @@
 /*
  * test_sock.c - sockets over tcp and ipc, with ports and names that the system
- * chooses. Waiting is for readiness, with a deadline.
+ * chooses. Waiting is for readiness, with a deadline. All but the last section
+ * holds for the queue sockets of tests/support, too.
  */
 #include <check.h>
 #include <errno.h>
@@ -8,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#ifndef CTKI_QUEUE_SOCKETS
 #include <zmq.h>
+#endif
 
 #include "src/mem.h"
 #include "src/sock.h"
@@ -97,37 +100,6 @@ static uint64_t connect_dealer (void)
     ctki_message_close (&message);
     return rid;
 }
-
-/* ---- the context */
-
-static bool so_many_threads (void *arg)
-{
-    return ctki_leaks_threads () == *(const size_t *) arg;
-}
-
-/* There is one context, from the first reference to the last; then a new one can be made. */
-START_TEST (context)
-{
-    size_t before = ctki_leaks_threads ();
-    for (int round = 0; round < 2; round++) {
-        ctki_sock_t *ends[2];
-        ck_assert_int_eq (ctki_context_ref (1, NULL), 0);
-        ck_assert_int_eq (ctki_sock_pair (ends), 0);
-        size_t threads = ctki_leaks_threads ();
-        ck_assert_uint_gt (threads, before);
-        ck_assert_int_eq (ctki_context_ref (4, NULL), 0);
-        ck_assert_uint_eq (ctki_leaks_threads (), threads);
-        ctki_context_unref ();
-        ck_assert_int_eq (ctki_pipe_send (ends[0], "x", 1), 0); /* it is still there */
-        ctki_sock_close (&ends[0]);
-        ctki_sock_close (&ends[1]);
-        ck_assert_ptr_null (ends[0]);
-        ctki_sock_close (&ends[0]);
-        ctki_context_unref ();
-        ck_assert (ctki_test_until (so_many_threads, &before, ctki_test_long_ms ()));
-    }
-}
-END_TEST
 
 /* ---- messages */
 
@@ -234,66 +206,6 @@ START_TEST (no_connection)
     ck_assert_int_eq (errno, EAGAIN);
     ck_assert_uint_eq (atomic_load (&buf->refs), 1);
     ctki_buf_release (buf, 1);
-    tear_down ();
-}
-END_TEST
-
-/* ---- strangers, by plain libzmq */
-
-/* Sends a message of so many parts with a routing id of its own (or none). */
-static void *stranger (void *zmq, const char *id, int parts)
-{
-    void *sock = zmq_socket (zmq, ZMQ_DEALER);
-    int no = 0;
-    ck_assert_ptr_nonnull (sock);
-    ck_assert_int_eq (zmq_setsockopt (sock, ZMQ_LINGER, &no, sizeof no), 0);
-    if (id[0])
-        ck_assert_int_eq (zmq_setsockopt (sock, ZMQ_ROUTING_ID, id, strlen (id)), 0);
-    ck_assert_int_eq (zmq_connect (sock, bound), 0);
-    for (int i = 0; i < parts; i++) {
-        char text[16];
-        snprintf (text, sizeof text, "%d", i);
-        ck_assert_int_ge (zmq_send (sock, text, strlen (text), i + 1 < parts ? ZMQ_SNDMORE : 0), 0);
-    }
-    return sock;
-}
-
-/* Parts beyond the second are counted and gone; the next message is whole. */
-START_TEST (too_many_parts)
-{
-    ctki_message_t message;
-    set_up (TCP);
-    void *zmq = zmq_ctx_new ();
-    for (int parts = 2; parts < 6; parts++) {
-        void *sock = stranger (zmq, "", parts);
-        receive (router, &message);
-        ck_assert (message.count == parts && message.rid != 0);
-        ck_assert (is_text (&message, 0, "0") && is_text (&message, 1, "1"));
-        ctki_message_close (&message);
-        ck_assert_int_eq (ctki_sock_receive (router, &message), -1);
-        ck_assert_int_eq (zmq_close (sock), 0);
-    }
-    ck_assert_int_eq (zmq_ctx_term (zmq), 0);
-    tear_down ();
-}
-END_TEST
-
-/* Who comes with a routing id of his own is nobody that can be answered: 0; long, short and as long as ours. */
-START_TEST (own_routing_id)
-{
-    static const char *const ids[] = {"x", "abcde", "a-name-that-is-much-longer-than-any-of-ours"};
-    ctki_message_t message;
-    set_up (TCP);
-    void *zmq = zmq_ctx_new ();
-    for (int i = 0; i < 3; i++) {
-        void *sock = stranger (zmq, ids[i], 1);
-        receive (router, &message);
-        ck_assert (message.rid == 0 && message.count == 1 && is_text (&message, 0, "0"));
-        ctki_message_close (&message);
-        ck_assert_int_eq (zmq_close (sock), 0);
-    }
-    ck_assert_int_eq (zmq_ctx_term (zmq), 0);
-    (void) connect_dealer (); /* ours is still served */
     tear_down ();
 }
 END_TEST
@@ -481,17 +393,119 @@ START_TEST (no_memory)
 }
 END_TEST
 
+/* ---- libzmq itself: the context, which is threads, and strangers */
+
+#ifndef CTKI_QUEUE_SOCKETS
+
+static bool so_many_threads (void *arg)
+{
+    return ctki_leaks_threads () == *(const size_t *) arg;
+}
+
+/* There is one context, from the first reference to the last; then a new one can be made. */
+START_TEST (context)
+{
+    size_t before = ctki_leaks_threads ();
+    for (int round = 0; round < 2; round++) {
+        ctki_sock_t *ends[2];
+        ck_assert_int_eq (ctki_context_ref (1, NULL), 0);
+        ck_assert_int_eq (ctki_sock_pair (ends), 0);
+        size_t threads = ctki_leaks_threads ();
+        ck_assert_uint_gt (threads, before);
+        ck_assert_int_eq (ctki_context_ref (4, NULL), 0);
+        ck_assert_uint_eq (ctki_leaks_threads (), threads);
+        ctki_context_unref ();
+        ck_assert_int_eq (ctki_pipe_send (ends[0], "x", 1), 0); /* it is still there */
+        ctki_sock_close (&ends[0]);
+        ctki_sock_close (&ends[1]);
+        ck_assert_ptr_null (ends[0]);
+        ctki_sock_close (&ends[0]);
+        ctki_context_unref ();
+        ck_assert (ctki_test_until (so_many_threads, &before, ctki_test_long_ms ()));
+    }
+}
+END_TEST
+
+/* Sends a message of so many parts with a routing id of its own (or none). */
+static void *stranger (void *zmq, const char *id, int parts)
+{
+    void *sock = zmq_socket (zmq, ZMQ_DEALER);
+    int no = 0;
+    ck_assert_ptr_nonnull (sock);
+    ck_assert_int_eq (zmq_setsockopt (sock, ZMQ_LINGER, &no, sizeof no), 0);
+    if (id[0])
+        ck_assert_int_eq (zmq_setsockopt (sock, ZMQ_ROUTING_ID, id, strlen (id)), 0);
+    ck_assert_int_eq (zmq_connect (sock, bound), 0);
+    for (int i = 0; i < parts; i++) {
+        char text[16];
+        snprintf (text, sizeof text, "%d", i);
+        ck_assert_int_ge (zmq_send (sock, text, strlen (text), i + 1 < parts ? ZMQ_SNDMORE : 0), 0);
+    }
+    return sock;
+}
+
+/* Parts beyond the second are counted and gone; the next message is whole. */
+START_TEST (too_many_parts)
+{
+    ctki_message_t message;
+    set_up (TCP);
+    void *zmq = zmq_ctx_new ();
+    for (int parts = 2; parts < 6; parts++) {
+        void *sock = stranger (zmq, "", parts);
+        receive (router, &message);
+        ck_assert (message.count == parts && message.rid != 0);
+        ck_assert (is_text (&message, 0, "0") && is_text (&message, 1, "1"));
+        ctki_message_close (&message);
+        ck_assert_int_eq (ctki_sock_receive (router, &message), -1);
+        ck_assert_int_eq (zmq_close (sock), 0);
+    }
+    ck_assert_int_eq (zmq_ctx_term (zmq), 0);
+    tear_down ();
+}
+END_TEST
+
+/* Who comes with a routing id of his own is nobody that can be answered: 0; long, short and as long as ours. */
+START_TEST (own_routing_id)
+{
+    static const char *const ids[] = {"x", "abcde", "a-name-that-is-much-longer-than-any-of-ours"};
+    ctki_message_t message;
+    set_up (TCP);
+    void *zmq = zmq_ctx_new ();
+    for (int i = 0; i < 3; i++) {
+        void *sock = stranger (zmq, ids[i], 1);
+        receive (router, &message);
+        ck_assert (message.rid == 0 && message.count == 1 && is_text (&message, 0, "0"));
+        ctki_message_close (&message);
+        ck_assert_int_eq (zmq_close (sock), 0);
+    }
+    ck_assert_int_eq (zmq_ctx_term (zmq), 0);
+    (void) connect_dealer (); /* ours is still served */
+    tear_down ();
+}
+END_TEST
+
+static void add_libzmq (TCase *tcase)
+{
+    tcase_add_test (tcase, context);
+    tcase_add_test (tcase, too_many_parts);
+    tcase_add_test (tcase, own_routing_id);
+}
+#else
+static void add_libzmq (TCase *tcase)
+{
+    (void) tcase;
+}
+#endif
+
 Suite *ctki_suite_sock (void)
 {
     Suite *suite = suite_create ("sock");
     TCase *tcase = ctki_leaks_tcase ("sock", 60);
-    tcase_add_test (tcase, context);
+    add_libzmq (tcase);
     tcase_add_loop_test (tcase, round_trip, 0, TRANSPORTS);
     tcase_add_test (tcase, owned);
     tcase_add_loop_test (tcase, unreachable, 0, TRANSPORTS);
     tcase_add_test (tcase, no_connection);
-    tcase_add_test (tcase, too_many_parts);
-    tcase_add_test (tcase, own_routing_id);
     tcase_add_loop_test (tcase, outlived, 0, TRANSPORTS);
     tcase_add_loop_test (tcase, unbind, 0, TRANSPORTS);
     tcase_add_test (tcase, bad_endpoints);
