@@ -579,6 +579,7 @@ static bool exchange (ctki_sender_t *sender, int64_t now_us)
     count_carried (sender);
     if (!more)
         keep_link (sender, now_us);
+    count_carried (sender); /* before any of it goes out */
     return emit (sender, now_us) || more;
 }
 
