@@ -40,7 +40,7 @@ enum {
     PORTS_FIRST = 10000, /* made-up ports: below those of ports.h and of the system */
     PORTS_END = 20000,
     LOST_PARCELS = 2,   /* of those that were sent last and not read, when a connection ends */
-    HESITATE_CALLS = 7, /* one call in so many ... */
+    HESITATE_SENDS = 3, /* one send in so many ... */
     HESITATE_US = 20,   /* ... hesitates at least so long */
     TABLE = 64          /* lists of a router's connections, by their number */
 };
@@ -111,6 +111,7 @@ struct ctki_sock {
     int send_frames, receive_frames;
     int64_t frame_bytes; /* 0: no limit */
     unsigned long calls; /* under no lock of this file: ThreadSanitizer sees calls that the caller did not order */
+    unsigned long sends; /* the same */
 
     /* Under the registry's lock. */
     bool dialled, given_up;
@@ -318,14 +319,11 @@ static void signal_sock (ctki_sock_t *sock)
     CTKI_ASSERT (write (sock->fd, &one, sizeof one) == sizeof one);
 }
 
-/* A call of the owner: it swallows the edge, whatever it is for. Now and then it
- * hesitates, so that what can happen just before it does: who then does not look
- * again before it sleeps, hangs. */
+/* A call of the owner: it swallows the edge, whatever it is for. */
 static void enter (ctki_sock_t *sock)
 {
     uint64_t edges;
-    if (sock->calls++ % HESITATE_CALLS == 0)
-        usleep (HESITATE_US);
+    sock->calls++;
     pthread_mutex_lock (&sock->lock);
     if (sock->signalled)
         CTKI_ASSERT (read (sock->fd, &edges, sizeof edges) == sizeof edges);
@@ -939,6 +937,14 @@ unsigned ctki_sock_events (ctki_sock_t *sock)
 
 /* ---- sending */
 
+/* What can come just before a send comes then and again: its edge is swallowed,
+ * and who does not look before he sleeps hangs. */
+static void hesitate (ctki_sock_t *sock)
+{
+    if (sock->kind != PAIR && ++sock->sends % HESITATE_SENDS == 0)
+        usleep (HESITATE_US);
+}
+
 /* Where a message is to go; held. */
 static conn_t *find_conn (ctki_sock_t *sock, uint64_t rid)
 {
@@ -956,6 +962,7 @@ static conn_t *find_conn (ctki_sock_t *sock, uint64_t rid)
 int ctki_sock_send (ctki_sock_t *sock, uint64_t rid, const ctki_part_t *parts, int count)
 {
     int code = EHOSTUNREACH, reader = 1 - sock->side;
+    hesitate (sock);
     conn_t *conn = find_conn (sock, rid);
     if (conn) {
         code = put (&conn->way[reader], parts, count);
