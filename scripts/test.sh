@@ -24,10 +24,12 @@ find "$build" -name '*.trs' -exec rm -f {} +
 status=0
 make -s -C "$build" check-stress VERBOSE=1 || status=$?
 
-if [ -f "$build/tests/stress.log" ]; then
-    say "measured by the stress tests"
-    sed -n '/^  /p' "$build/tests/stress.log"
-fi
+for kind in stress chaos; do
+    if [ -f "$build/tests/$kind.log" ]; then
+        say "measured by the $kind tests"
+        sed -n '/^  /p' "$build/tests/$kind.log"
+    fi
+done
 
 # shellcheck disable=SC2046 # three words
 set -- $(count_results "$build")
