@@ -17,7 +17,7 @@
 
 enum {
     SERVERS_MAX = 16,
-    QUIET_MS = 5000, /* what has not come by then after the last that came is lost */
+    QUIET_MS = 3000, /* what has not come by then after the last that came is lost */
     ENDPOINT_BYTES = 64
 };
 

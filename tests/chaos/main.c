@@ -27,6 +27,7 @@ int main (int argc, char **argv)
         divisor = 1;
     (void) ctki_test_raise_descriptors ();
     SRunner *runner = srunner_create (ctki_suite_tool ());
+    srunner_add_suite (runner, ctki_suite_faults ());
     srunner_add_suite (runner, ctki_suite_resets ());
     srunner_run_all (runner, CK_ENV);
     int run = srunner_ntests_run (runner), failed = srunner_ntests_failed (runner);

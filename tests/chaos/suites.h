@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 Suite *ctki_suite_tool (void);
+Suite *ctki_suite_faults (void);
 Suite *ctki_suite_resets (void);
 
 /* A count of the resets suite: in full for `chaos full', a fraction of it in the quick tests; scaled in both. */
