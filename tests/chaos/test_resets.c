@@ -3,6 +3,8 @@
  * again and again: nothing is lost, doubled, changed or out of order. Then the
  * same over bare sockets of libzmq, which lose: so the faults are real.
  */
+#include <stdlib.h>
+
 #include "tests/chaos/mesh.h"
 #include "tests/chaos/suites.h"
 #include "tests/support/support.h"
@@ -19,9 +21,16 @@ enum {
     MIB = 1024 * 1024
 };
 
+/* CTALK_TEST_SEED, if it is there. */
+static uint64_t seed (void)
+{
+    const char *text = getenv ("CTALK_TEST_SEED");
+    return text ? strtoull (text, NULL, 10) : SEED;
+}
+
 static ctki_mesh_t mesh_of (bool bare)
 {
-    ctki_mesh_t mesh = {.bare = bare, .seed = SEED};
+    ctki_mesh_t mesh = {.bare = bare, .seed = seed ()};
     mesh.unicasts = CTKI_MAX (ctki_chaos_test_count (UNICASTS), (size_t) 4 * LEAST);
     mesh.broadcasts = CTKI_MAX (ctki_chaos_test_count (BROADCASTS), (size_t) LEAST);
     mesh.plan = (ctki_chaos_plan_t){.end = CTKI_CHAOS_RST, .end_lo = RESET_LO, .end_hi = RESET_HI};
@@ -31,13 +40,13 @@ static ctki_mesh_t mesh_of (bool bare)
 static void say (const char *name, const ctki_mesh_result_t *r)
 {
     ctki_test_figure (name,
-                      "%llu sent, %llu received, %llu MB in %lld ms, %llu resets (seed %d): %llu missing, %llu "
+                      "%llu sent, %llu received, %llu MB in %lld ms, %llu resets (seed %llu): %llu missing, %llu "
                       "duplicated, %llu out of order, %llu changed",
                       (unsigned long long) r->sums.sent, (unsigned long long) r->sums.received,
                       (unsigned long long) r->sums.received_bytes / 1000000, (long long) r->took_ms,
-                      (unsigned long long) r->faults.resets, SEED, (unsigned long long) r->sums.missing,
-                      (unsigned long long) r->sums.duplicated, (unsigned long long) r->sums.out_of_order,
-                      (unsigned long long) r->sums.changed);
+                      (unsigned long long) r->faults.resets, (unsigned long long) seed (),
+                      (unsigned long long) r->sums.missing, (unsigned long long) r->sums.duplicated,
+                      (unsigned long long) r->sums.out_of_order, (unsigned long long) r->sums.changed);
 }
 
 static void say_totals (const char *name, const ctki_mesh_result_t *r)
