@@ -61,6 +61,22 @@ static void say_totals (const char *name, const ctki_mesh_result_t *r)
         (unsigned long long) r->rebuilt, (unsigned long long) r->peak_bytes / MIB);
 }
 
+/* Everything that was sent came: in order, once, unchanged; and the library counts the same. */
+static void expect_all (const ctki_mesh_t *mesh, const ctki_mesh_result_t *result)
+{
+    uint64_t all = (uint64_t) CTKI_MESH_SERVERS * (CTKI_MESH_SERVERS - 1) * (mesh->unicasts + mesh->broadcasts);
+    ck_assert_uint_eq (result->sums.sent, all);
+    ck_assert_uint_eq (result->sums.received, all);
+    ck_assert_uint_eq (result->sums.missing, 0);
+    ck_assert_uint_eq (result->sums.duplicated, 0);
+    ck_assert_uint_eq (result->sums.out_of_order, 0);
+    ck_assert_uint_eq (result->sums.changed, 0);
+    ck_assert_uint_eq (result->accepted, all);
+    ck_assert_uint_eq (result->delivered, all);
+    ck_assert_uint_eq (result->abandoned, 0);
+    ck_assert_uint_eq (result->in_doubt, 0);
+}
+
 /* Five servers send a million envelopes of 8 bytes to 200 KB to each other, one by one and to all, while every
  * connection is reset after 200 to 400,000 bytes: all of them arrive, in order, once, unchanged. */
 START_TEST (nothing_is_lost)
@@ -70,18 +86,32 @@ START_TEST (nothing_is_lost)
     ctki_mesh_run (&mesh, &result);
     say ("resets: ClusterTalk", &result);
     say_totals ("resets: its counters", &result);
-    uint64_t all = (uint64_t) CTKI_MESH_SERVERS * (CTKI_MESH_SERVERS - 1) * (mesh.unicasts + mesh.broadcasts);
-    ck_assert_uint_eq (result.sums.sent, all);
-    ck_assert_uint_eq (result.sums.received, all);
-    ck_assert_uint_eq (result.sums.missing, 0);
-    ck_assert_uint_eq (result.sums.duplicated, 0);
-    ck_assert_uint_eq (result.sums.out_of_order, 0);
-    ck_assert_uint_eq (result.sums.changed, 0);
-    ck_assert_uint_eq (result.accepted, all);
-    ck_assert_uint_eq (result.delivered, all);
-    ck_assert_uint_eq (result.abandoned, 0);
-    ck_assert_uint_eq (result.in_doubt, 0);
+    expect_all (&mesh, &result);
     ck_assert_uint_ge (result.faults.resets, CTKI_MAX (ctki_chaos_test_count (RESETS), (size_t) LEAST_RESETS));
+}
+END_TEST
+
+/* The same while single links, drawn anew all the time, are besides half-open, stalled, slow, in a black hole, answered
+ * by strangers, ended in good order, stranded, or flip bits. */
+START_TEST (nothing_is_lost_in_a_storm)
+{
+    const char *const options[] = {CTKI_FAST_FAILURE, NULL};
+    ctki_mesh_t mesh = mesh_of (false);
+    ctki_mesh_result_t result;
+    mesh.mixed = true;
+    mesh.options = options;
+    ctki_mesh_run (&mesh, &result);
+    say ("storm: ClusterTalk", &result);
+    say_totals ("storm: its counters", &result);
+    ctki_test_figure ("storm: its faults",
+                      "%llu changes: %llu resets, %llu ends, %llu bits flipped, %llu kB thrown away, "
+                      "%llu connections answered by strangers",
+                      (unsigned long long) result.changes, (unsigned long long) result.faults.resets,
+                      (unsigned long long) result.faults.fins, (unsigned long long) result.faults.flips,
+                      (unsigned long long) result.faults.discarded / 1000,
+                      (unsigned long long) (result.faults.garbage + result.faults.wrongs));
+    expect_all (&mesh, &result);
+    ck_assert_uint_gt (result.changes, 10);
 }
 END_TEST
 
@@ -104,6 +134,7 @@ Suite *ctki_suite_resets (void)
     TCase *tcase = ctki_leaks_tcase ("resets", 600);
     tcase_add_test (tcase, nothing_is_lost);
     tcase_add_test (tcase, bare_libzmq_loses);
+    tcase_add_test (tcase, nothing_is_lost_in_a_storm);
     suite_add_tcase (suite, tcase);
     return suite;
 }
