@@ -261,13 +261,18 @@ static int one_round (trial_t *trial, uint64_t *took_ns)
 
 static int run_rounds (trial_t *trial)
 {
+    bench_note_t note = {0};
     if (set_up (trial) != 0)
         return -1;
     for (uint64_t round = 0; round < trial->task->options->rounds; round++) {
-        bench_note_t note = {0};
         if (one_round (trial, &note.number[0]) != 0 || bench_tell (trial->fd, &note) != 0)
             return -1;
     }
+    return bench_listen (trial->fd, &note); /* until all kinds are done */
+}
+
+static int finish (trial_t *trial)
+{
     for (int i = 0; i < SERVERS; i++)
         if (ctalk_server_flush (trial->server[i], CTALK_BROADCAST, BENCH_CLOSE_MS) != 0)
             return fail (trial, "ctalk_server_flush");
@@ -283,7 +288,7 @@ static int trial_body (int fd, void *arg)
     task_t *task = arg;
     trial_t trial = {.task = task, .fd = fd, .error = "the parent has ended"};
     trial.random = task->options->seed + (uint64_t) (task->kind - kinds);
-    return run_rounds (&trial) == 0 ? 0 : bench_fail (fd, "%s", trial.error);
+    return run_rounds (&trial) == 0 && finish (&trial) == 0 ? 0 : bench_fail (fd, "%s", trial.error);
 }
 
 /* -------------------------------------------------------------- the parent */
@@ -319,6 +324,8 @@ static int run_some (const options_t *options, const kind_t *const *chosen, size
             figures[i].ms[round] = (double) note.number[0] / 1e6;
         }
     bench_progress ("%s", "");
+    for (size_t i = 0; i < count && result == 0; i++)
+        result = bench_tell (group.child[i].fd, &(bench_note_t){0});
     if (result == 0)
         return bench_join (&group, count, deadline_ns);
     bench_kill (&group);

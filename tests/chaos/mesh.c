@@ -8,6 +8,8 @@
  */
 #include "tests/chaos/mesh.h"
 
+#include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -166,7 +168,7 @@ static bool run (int fd, void *arg, ctki_trouble_t *trouble)
     char text[200];
     ctki_leaks_look (&before);
     for (size_t i = 0; i < SIZES; i++)
-        node->sizes[i] = size_for (mix (node->mesh->seed + (uint64_t) node->pid * SIZES + i));
+        node->sizes[i] = size_for (mix (mix (node->mesh->seed) + (uint64_t) node->pid * SIZES + i));
     ctki_journal_t *journal =
         ctki_journal_new (CTKI_MESH_SERVERS, CTKI_MAX (node->mesh->unicasts, node->mesh->broadcasts));
     bool ok = node->mesh->bare ? live_bare (node, fd, journal, trouble) : live (node, fd, journal, trouble);
@@ -175,6 +177,63 @@ static bool run (int fd, void *arg, ctki_trouble_t *trouble)
     if (!ctki_leaks_gone (&before, ctki_test_ms (LEFT_OVER_MS), text, sizeof text))
         return ctki_trouble_note (trouble, __FILE__, __LINE__, "%d, left over: %s", node->pid, text);
     CTKI_EXPECT (trouble, ctki_process_write (fd, &node->report, sizeof node->report));
+    return true;
+}
+
+/* ---- faults of all kinds */
+
+enum {
+    KINDS = 11,
+    LINKS = CTKI_MESH_SERVERS * (CTKI_MESH_SERVERS - 1),
+    CHANGE_MS = 15,    /* between two changes: each link has another plan every 300 ms */
+    LONGEST_MS = 20000 /* then it ends, whatever is left to send: the rest must arrive */
+};
+
+typedef struct {
+    ctki_chaos_t *chaos;
+    const ctki_mesh_t *mesh;
+    uint64_t changes;
+    atomic_bool stop;
+} nemesis_t;
+
+/* One of the kinds of faults; half of the plans are the mesh's own again. */
+static ctki_chaos_plan_t plan_from (const ctki_mesh_t *mesh, uint64_t draw)
+{
+    static const ctki_chaos_plan_t kinds[KINDS] = {
+        {.way = {{.what = CTKI_CHAOS_DISCARD}, {0}}},
+        {.way = {{0}, {.what = CTKI_CHAOS_DISCARD}}},
+        {.way = {{.what = CTKI_CHAOS_HOLD}, {0}}},
+        {.way = {{0}, {.what = CTKI_CHAOS_HOLD}}},
+        {.way = {{.delay_ms = 20}, {.delay_ms = 5}}},
+        {.way = {{.bytes_per_s = 2000000}, {.bytes_per_s = 20000}}},
+        {.way = {{.flip_lo = 10000, .flip_hi = 200000}, {.flip_lo = 100, .flip_hi = 5000}}},
+        {.end = CTKI_CHAOS_FIN, .end_lo = 200, .end_hi = 100000},
+        {.door = CTKI_CHAOS_BLACKHOLE},
+        {.door = CTKI_CHAOS_GARBAGE, .end_lo = 1, .end_hi = 50000},
+        {.door = CTKI_CHAOS_WRONG, .end_lo = 1, .end_hi = 50000},
+    };
+    return draw % 2 ? mesh->plan : kinds[(draw >> 1) % KINDS];
+}
+
+/* The body of a thread: changes the plan of one link after the other until it is told to stop; then nothing is wrong.
+ */
+static bool torment (void *arg, ctki_trouble_t *trouble)
+{
+    nemesis_t *nemesis = arg;
+    int64_t end_ms = ctki_test_now_ms () + LONGEST_MS;
+    (void) trouble;
+    while (!atomic_load (&nemesis->stop) && ctki_test_now_ms () < end_ms) {
+        uint64_t draw = mix (nemesis->mesh->seed ^ mix (nemesis->changes++));
+        ctki_chaos_plan_t plan = plan_from (nemesis->mesh, draw >> 8);
+        ctki_chaos_set (nemesis->chaos, (int) (draw % LINKS), &plan);
+        if (draw >> 60 == 0)
+            ctki_chaos_strand (nemesis->chaos, (int) (draw >> 32) % LINKS);
+        if (draw >> 60 == 1)
+            ctki_chaos_release (nemesis->chaos, CTKI_CHAOS_ALL);
+        (void) poll (NULL, 0, CHANGE_MS);
+    }
+    ctki_chaos_set (nemesis->chaos, CTKI_CHAOS_ALL, NULL);
+    ctki_chaos_release (nemesis->chaos, CTKI_CHAOS_ALL);
     return true;
 }
 
@@ -277,6 +336,10 @@ void ctki_mesh_run (const ctki_mesh_t *mesh, ctki_mesh_result_t *result)
         ctki_process_start (&r->process[pid], run, &r->node[pid]);
     }
     interconnect (r);
+    ctki_test_thread_t tormentor;
+    nemesis_t nemesis = {.chaos = r->chaos, .mesh = mesh};
+    if (mesh->mixed)
+        ctki_test_thread_start (&tormentor, torment, &nemesis);
     int64_t start_ms = ctki_test_now_ms ();
     for (ctalk_pid_t pid = 1; pid <= CTKI_MESH_SERVERS; pid++) {
         report_t *said = &r->node[pid].report;
@@ -286,6 +349,10 @@ void ctki_mesh_run (const ctki_mesh_t *mesh, ctki_mesh_result_t *result)
             (void) ctki_trouble_note (&r->trouble, __FILE__, __LINE__, "%d: %.200s", pid, said->trouble.text);
     }
     result->took_ms = ctki_test_now_ms () - start_ms;
+    atomic_store (&nemesis.stop, true);
+    if (mesh->mixed)
+        ctki_test_thread_join (&tormentor);
+    result->changes = nemesis.changes;
     result->faults = ctki_chaos_counts (r->chaos, CTKI_CHAOS_ALL);
     compare (r, result);
     ctki_test_progress ("", 0, 0);

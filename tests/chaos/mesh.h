@@ -22,12 +22,14 @@ typedef struct {
     size_t broadcasts;          /* of each server */
     uint64_t seed;              /* of sizes and faults */
     ctki_chaos_plan_t plan;     /* of every link */
+    bool mixed;                 /* besides: links drawn from the seed have faults of all kinds, until all was sent */
     const char *const *options; /* of the config; may be NULL */
 } ctki_mesh_t;
 
 typedef struct {
     ctki_journal_sums_t sums; /* of all pairs */
     ctki_chaos_counts_t faults;
+    uint64_t changes; /* of plans, when mixed */
     int64_t took_ms;
     uint64_t accepted, delivered, abandoned, in_doubt, queued;          /* as the library counts */
     uint64_t retransmitted, duplicates, malformed, reconnects, rebuilt; /* frames; connections */

@@ -82,6 +82,7 @@ struct conn {
     uint64_t random; /* state of its draws */
     uint64_t left;   /* bytes until it is ended */
     uint64_t due_ns; /* when there is something to do without an event */
+    bool stranded;   /* nothing goes on, whatever the plan says */
     bool http;       /* the wrong server that it plays */
 };
 
@@ -237,7 +238,7 @@ static void bury (ctki_chaos_t *chaos)
 static bool is_healthy (const conn_t *conn, int w)
 {
     const ctki_chaos_plan_t *plan = &conn->line->plan;
-    return plan->door != CTKI_CHAOS_BLACKHOLE && plan->way[w].what == CTKI_CHAOS_PASS;
+    return !conn->stranded && plan->door != CTKI_CHAOS_BLACKHOLE && plan->way[w].what == CTKI_CHAOS_PASS;
 }
 
 static bool discards (const conn_t *conn, int w)
@@ -806,6 +807,15 @@ static void cut_one (line_t *line, ctki_chaos_end_t end)
     }
 }
 
+static void strand_one (line_t *line, bool stranded)
+{
+    for (conn_t *conn = line->conns, *next; conn; conn = next) {
+        next = conn->next;
+        conn->stranded = stranded;
+        pump (conn);
+    }
+}
+
 void ctki_chaos_set (ctki_chaos_t *chaos, int link, const ctki_chaos_plan_t *plan)
 {
     (void) pthread_mutex_lock (&chaos->lock);
@@ -824,6 +834,26 @@ void ctki_chaos_cut (ctki_chaos_t *chaos, int link, ctki_chaos_end_t end)
             cut_one (&chaos->line[i], end);
     (void) pthread_mutex_unlock (&chaos->lock);
     ring (chaos);
+}
+
+static void strand (ctki_chaos_t *chaos, int link, bool stranded)
+{
+    (void) pthread_mutex_lock (&chaos->lock);
+    for (int i = 0; i < chaos->lines; i++)
+        if (link == CTKI_CHAOS_ALL || link == i)
+            strand_one (&chaos->line[i], stranded);
+    (void) pthread_mutex_unlock (&chaos->lock);
+    ring (chaos);
+}
+
+void ctki_chaos_strand (ctki_chaos_t *chaos, int link)
+{
+    strand (chaos, link, true);
+}
+
+void ctki_chaos_release (ctki_chaos_t *chaos, int link)
+{
+    strand (chaos, link, false);
 }
 
 static void add (ctki_chaos_counts_t *sum, const ctki_chaos_counts_t *more)

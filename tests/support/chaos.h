@@ -93,6 +93,12 @@ void ctki_chaos_set (ctki_chaos_t *chaos, int link, const ctki_chaos_plan_t *pla
 /* Ends all connections now. */
 void ctki_chaos_cut (ctki_chaos_t *chaos, int link, ctki_chaos_end_t end);
 
+/* Strands the connections that there are: what is under way on them is held, as by CTKI_CHAOS_HOLD, while new ones are
+ * good. Released, it comes behind what these have carried; a stranded connection may be over long since for its ends.
+ */
+void ctki_chaos_strand (ctki_chaos_t *chaos, int link);
+void ctki_chaos_release (ctki_chaos_t *chaos, int link);
+
 ctki_chaos_counts_t ctki_chaos_counts (ctki_chaos_t *chaos, int link);
 
 #endif
