@@ -196,14 +196,20 @@ static void forget_bound (ctki_sock_t *sock)
     sock->name = NULL;
 }
 
-static bool is_bound (const char *endpoint)
+/* Who is bound stays so while the lock is held: forget_bound () comes before unbinding and closing. */
+static int connect_bound (ctki_sock_t *sock, const char *endpoint)
 {
-    bool found = false;
+    int rc = -1;
     pthread_mutex_lock (&context_lock);
-    for (ctki_sock_t *sock = inproc_bound; sock && !found; sock = sock->next)
-        found = strcmp (sock->name, endpoint) == 0;
+    const ctki_sock_t *bound = inproc_bound;
+    while (bound && strcmp (bound->name, endpoint) != 0)
+        bound = bound->next;
+    if (bound)
+        rc = zmq_connect (sock->zmq, endpoint);
+    else
+        errno = ECONNREFUSED;
     pthread_mutex_unlock (&context_lock);
-    return found;
+    return rc;
 }
 
 static int set_int (void *zmq, int option, int value)
@@ -376,11 +382,7 @@ int ctki_sock_connect (ctki_sock_t *sock, const char *endpoint)
 {
     if (set_family (sock, endpoint))
         return -1;
-    if (sock->inproc && !is_bound (endpoint)) {
-        errno = ECONNREFUSED;
-        return -1;
-    }
-    return zmq_connect (sock->zmq, endpoint);
+    return sock->inproc ? connect_bound (sock, endpoint) : zmq_connect (sock->zmq, endpoint);
 }
 
 int ctki_sock_disconnect (ctki_sock_t *sock, const char *endpoint)

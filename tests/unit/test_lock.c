@@ -4,6 +4,7 @@
  */
 #include <check.h>
 #include <errno.h>
+#include <limits.h>
 #include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,7 +15,9 @@
 
 Suite *ctki_suite_lock (void);
 
-enum { TURNS = 200000, ROUNDS = 100000, CROWD = 4, SLEEPERS = 3 };
+enum { TURNS = 200000, ROUNDS = 100000, ROUNDS_MS = 2000, CROWD = 4, SLEEPERS = 3 };
+
+#define NO_MORE UINT_MAX /* rounds */
 
 /* Loop tests: 0 without the light half, 1 with it where the kernel can. */
 static void choose (int light)
@@ -37,24 +40,28 @@ static bool go_light (void *arg, ctki_trouble_t *trouble)
 {
     dekker_t *game = arg;
     (void) trouble;
-    for (unsigned i = 1; i <= ctki_test_count (ROUNDS); i++) {
-        while (atomic_load (&game->round) != i) {
+    for (unsigned i = 1;; i++) {
+        unsigned round;
+        while ((round = atomic_load (&game->round)) != i && round != NO_MORE) {
         }
+        if (round == NO_MORE)
+            return true;
         CTKI_STORE_LIGHT (&game->light, i);
         game->light_saw = atomic_load (&game->heavy);
         atomic_store (&game->done, i);
     }
-    return true;
 }
 
-/* Of two sides that each write and then read, one at least sees what the other wrote. */
+/* Of two sides that each write and then read, one at least sees what the other wrote; as many rounds as two seconds
+ * have, where two processors are not to be had. */
 START_TEST (one_sees_the_other)
 {
     dekker_t game = {0};
     ctki_test_thread_t thread;
     choose (_i);
     ctki_test_thread_start (&thread, go_light, &game);
-    for (unsigned i = 1; i <= ctki_test_count (ROUNDS); i++) {
+    int64_t until_ms = ctki_test_now_ms () + ROUNDS_MS;
+    for (unsigned i = 1; i <= ctki_test_count (ROUNDS) && ctki_test_now_ms () < until_ms; i++) {
         atomic_store (&game.round, i);
         for (unsigned wait = i % 64; wait > 0; wait--)
             (void) atomic_load_explicit (&game.done, memory_order_relaxed); /* they meet at different places */
@@ -68,6 +75,7 @@ START_TEST (one_sees_the_other)
             sched_yield ();
         ck_assert_msg (game.light_saw == i || game.heavy_saw == i, "round %u: neither saw the other", i);
     }
+    atomic_store (&game.round, NO_MORE);
     ctki_test_thread_join (&thread);
 }
 END_TEST
