@@ -532,13 +532,21 @@ static void finish (ctki_sender_t *sender)
     ctki_actor_end (&sender->actor);
 }
 
+/* What the router heard of the peer, on the other connection. */
+static void hear_router (ctki_sender_t *sender)
+{
+    ctki_out_heard (&sender->out, atomic_load_explicit (&sender->peer->heard_us, memory_order_relaxed));
+}
+
 /* This process was stopped, or starved, if it is much later than it asked for:
  * then nobody else is to blame for the silence (Lifeguard's lesson). */
 static void mind_lateness (ctki_sender_t *sender, int64_t now_us)
 {
     int64_t late_us = sender->due_us == CTKI_FOREVER ? 0 : now_us - sender->due_us;
-    if (CTKI_UNLIKELY (late_us > sender->out.setup.heartbeat_us / 2))
-        ctki_out_late (&sender->out, now_us, late_us);
+    if (CTKI_LIKELY (late_us <= sender->out.setup.heartbeat_us / 2))
+        return;
+    hear_router (sender); /* what came before that counts from then on, too */
+    ctki_out_late (&sender->out, now_us, late_us);
 }
 
 static void keep_link (ctki_sender_t *sender, int64_t now_us)
@@ -575,8 +583,7 @@ static bool exchange (ctki_sender_t *sender, int64_t now_us)
     look_at_ways (sender, now_us);
     sender->out.watched = atomic_load_explicit (&sender->node->watching, memory_order_relaxed);
     bool more = receive (sender, now_us);
-    ctki_out_heard (&sender->out, atomic_load_explicit (&sender->peer->heard_us, memory_order_relaxed));
-    count_carried (sender);
+    hear_router (sender);
     if (!more)
         keep_link (sender, now_us);
     count_carried (sender); /* before any of it goes out */
