@@ -21,6 +21,18 @@ void ctki_out_init (ctki_out_t *out, const ctki_session_setup_t *setup, int64_t 
 
 /* ---- sessions */
 
+/* If it is more credit than before, the window is open; should it close again,
+ * that is another time, and the first probe goes out soon. */
+static void raise_credit (ctki_out_t *out, uint64_t frame, uint64_t byte)
+{
+    if (frame > out->credit_frame || byte > out->credit_byte) {
+        out->probe_wait_us = CTKI_PROBE_MIN_MS * CTKI_MS;
+        out->stalled_us = 0;
+    }
+    out->credit_frame = CTKI_MAX (out->credit_frame, frame);
+    out->credit_byte = CTKI_MAX (out->credit_byte, byte);
+}
+
 /* Starts numbering anew under a sid of a receiver that knows nothing. False: no memory. */
 static bool new_session (ctki_out_t *out, const ctki_frame_t *frame)
 {
@@ -29,9 +41,8 @@ static bool new_session (ctki_out_t *out, const ctki_frame_t *frame)
         return false;
     out->sid = frame->sid;
     out->peer_inc = frame->u.welcome.inc;
-    out->cut_charge = 0;
-    out->credit_frame = frame->u.welcome.credit_frame;
-    out->credit_byte = frame->u.welcome.credit_byte;
+    out->cut_charge = out->credit_frame = out->credit_byte = 0;
+    raise_credit (out, frame->u.welcome.credit_frame, frame->u.welcome.credit_byte);
     out->leaving = out->leaving_seen = false;
     out->stuck_ms = 0;
     out->probe = 0; /* the receiver counts anew */
@@ -43,8 +54,7 @@ static bool resume (ctki_out_t *out, int64_t now_us, const ctki_frame_t *frame)
 {
     if (!ctki_ring_acknowledge (out, now_us, frame->n, frame->u.welcome.consumed))
         return false;
-    out->credit_frame = CTKI_MAX (out->credit_frame, frame->u.welcome.credit_frame);
-    out->credit_byte = CTKI_MAX (out->credit_byte, frame->u.welcome.credit_byte);
+    raise_credit (out, frame->u.welcome.credit_frame, frame->u.welcome.credit_byte);
     if (out->send > out->una)
         ctki_ring_rewind (out);
     out->want_ping = true; /* it tells the receiver the way back */
@@ -106,13 +116,9 @@ static bool on_ack (ctki_out_t *out, int64_t now_us, const ctki_frame_t *frame)
     if (frame->sid != out->sid || out->sid == 0 || frame->n < out->una || frame->n > out->given)
         return false;
     const ctki_ack_t *ack = &frame->u.ack;
-    bool opened = ack->credit_frame > out->credit_frame || ack->credit_byte > out->credit_byte;
     if (!ctki_ring_acknowledge (out, now_us, frame->n, ack->consumed))
         return false;
-    out->credit_frame = CTKI_MAX (out->credit_frame, ack->credit_frame);
-    out->credit_byte = CTKI_MAX (out->credit_byte, ack->credit_byte);
-    if (opened)
-        out->probe_wait_us = CTKI_PROBE_MIN_MS * CTKI_MS;
+    raise_credit (out, ack->credit_frame, ack->credit_byte);
     if (frame->flags & CTKI_F_PONG)
         measure (out, now_us, ack->stamp);
     if (frame->flags & CTKI_F_PROBE) {
