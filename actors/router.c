@@ -389,9 +389,11 @@ static void unlink_inbound (ctki_router_t *router, inbound_t *inbound)
     }
     if (inbound->in.open)
         ctki_map_remove (&router->sids, inbound->in.sid);
-    if (inbound->in.half.on)
-        ctki_map_remove (&router->sids, inbound->in.half.sid);
-    inbound->in.half.on = false;
+    for (unsigned i = 0; i < CTKI_OFFERS; i++) {
+        if (inbound->in.offer[i].sid)
+            ctki_map_remove (&router->sids, inbound->in.offer[i].sid);
+        inbound->in.offer[i].sid = 0;
+    }
     inbound->due = false;
     if (inbound->next)
         inbound->next->prev = inbound->prev;
@@ -679,10 +681,12 @@ static bool prepare (ctki_router_t *router, inbound_t *inbound, ctki_message_t *
                      ctki_frame_t *frame, ctki_buf_t **buf)
 {
     *buf = NULL;
-    if (frame->type == CTKI_HELLO && !inbound->spare)
-        return (inbound->spare = ctki_flow_new (inbound->peer, false)) != NULL;
-    if (inbound->in.half.on && !router->restart && !(router->restart = ctki_alloc_zero (sizeof *router->restart)))
-        return false;
+    if (CTKI_UNLIKELY (frame->type == CTKI_HELLO || ctki_in_offers (&inbound->in))) {
+        if (!inbound->spare && !(inbound->spare = ctki_flow_new (inbound->peer, false)))
+            return false;
+        if (!router->restart && !(router->restart = ctki_alloc_zero (sizeof *router->restart)))
+            return false;
+    }
     if (frame->type != CTKI_DATA)
         return true;
     if (!router->inlet && !(router->inlet = ctki_alloc (sizeof *router->inlet)))
@@ -732,12 +736,10 @@ static void deliver (ctki_router_t *router, inbound_t *inbound, const ctki_frame
 /* Keeps the map of session ids right. */
 static void note_sids (ctki_router_t *router, inbound_t *inbound, ctki_effects_t *fx)
 {
-    for (int i = 0; i < 2; i++) {
-        if (fx->sid_ended[i])
-            ctki_map_remove (&router->sids, fx->sid_ended[i]);
-    }
+    for (unsigned i = 0; i <= CTKI_OFFERS && fx->sid_ended[i]; i++)
+        ctki_map_remove (&router->sids, fx->sid_ended[i]);
     if (fx->sid_offered && ctki_map_put (&router->sids, fx->sid_offered, inbound)) {
-        inbound->in.half.on = false; /* no memory: it will greet again */
+        ctki_in_withdraw (&inbound->in); /* no memory: it will greet again */
         fx->reply = false;
     }
 }

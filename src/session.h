@@ -34,6 +34,7 @@ enum {
     CTKI_LINK_BEATS = 4,      /* heartbeats without an answer, and the link is made anew */
     CTKI_RELINK_MS = 2000,    /* without a connection for so long, and an eighth more or less: the same */
     CTKI_PROGRESS_MS = 5000,  /* without any progress of acknowledgements for so long: the same */
+    CTKI_OFFERS = 4,          /* sessions offered to processes of one pid and not opened */
     CTKI_VIOLATIONS = 8,      /* frames against the protocol that a session may bring */
     CTKI_QUARANTINE_MS = 5000 /* how long the next incarnation of such a peer waits */
 };
@@ -252,10 +253,12 @@ static inline bool ctki_out_empty (const ctki_out_t *out)
 
 /* ================================================== the receiving half */
 
+/* A session that was offered and not opened yet. */
 typedef struct {
-    bool on;
-    uint64_t inc, sid, rid;
-} ctki_half_t;
+    uint64_t inc, sid, rid; /* sid 0: none */
+    uint64_t nonce;         /* of the last greeting that it was told to, ... */
+    uint32_t gen;           /* ... and the count of connections in it */
+} ctki_offer_t;
 
 /* Another process that claims the pid while a session is open: it is let in
  * when the one that has the session does not answer a probe (R9). */
@@ -264,6 +267,7 @@ typedef struct {
     bool heard; /* the probe was answered */
     ctki_hello_t hello;
     uint64_t rid;
+    uint32_t gen;
     uint32_t probe; /* the number of the probe */
     int64_t until_us;
 } ctki_newcomer_t;
@@ -271,7 +275,10 @@ typedef struct {
 typedef struct ctki_in {
     ctki_session_setup_t setup;
 
-    ctki_half_t half; /* a session that was offered; it waits, and never disturbs the open one */
+    /* Offers wait, the newest first, and never disturb the open session. Several,
+     * for a greeting of a dead process may be read late: the living one may have
+     * sent frames under its offer already. */
+    ctki_offer_t offer[CTKI_OFFERS];
 
     ctki_newcomer_t newcomer;
     uint32_t probes;      /* numbers given to probes */
@@ -333,7 +340,7 @@ typedef struct {
     ctki_record_t record; /* ONE */
     ctki_buf_t *whole;    /* ONE: its payload, put together (the caller gets the reference); NULL: it is the frame's body */
     uint64_t sid_offered; /* a sid to be found from now on; 0: none */
-    uint64_t sid_ended[2]; /* to be forgotten */
+    uint64_t sid_ended[CTKI_OFFERS + 1]; /* to be forgotten; 0: none */
     bool opened;          /* a session began: a fresh flow from here on */
     bool left;            /* the peer said BYE */
     uint32_t reason;      /* of the BYE */
@@ -346,6 +353,15 @@ typedef struct {
 
 void ctki_in_init (ctki_in_t *in, const ctki_session_setup_t *setup);
 void ctki_in_fini (ctki_in_t *in);
+
+/* Whether a frame may open a session. */
+static inline bool ctki_in_offers (const ctki_in_t *in)
+{
+    return in->offer[0].sid != 0;
+}
+
+/* Takes the newest offer back: nobody was told of it. */
+void ctki_in_withdraw (ctki_in_t *in);
 
 /* A frame for this half: a HELLO of its peer, or one that bears its sid.
  * fresh_sid is random, used when a session is offered. */
