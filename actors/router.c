@@ -651,7 +651,7 @@ static void ask_sender (ctki_router_t *router, inbound_t *inbound, int64_t now_u
     if (!sender || !ctki_sender_started (sender) || ctki_sender_ended (sender))
         ctki_life_answer (&inbound->life); /* it never had one, or it is over */
     for (ctki_restart_t *question; (question = ctki_life_question (&inbound->life));) {
-        if (ctki_sender_ask (sender, question->epoch, question->inc)) {
+        if (ctki_sender_ask (sender, question->epoch, &question->proof)) {
             inbound->retry_us = now_us + EVENT_RETRY_MS * CTKI_MS;
             break;
         }
@@ -669,7 +669,8 @@ static void begin_session (ctki_router_t *router, inbound_t *inbound, int64_t no
     inbound->refused = CTALK_WHY_NONE;
     atomic_store (&inbound->peer->incarnation, inbound->in.inc);
     atomic_store (&inbound->peer->left, false);
-    if (ctki_life_inbound (&inbound->life, inbound->in.inc, &router->restart))
+    ctki_proof_t proof = {.inc = inbound->in.inc, .from_us = inbound->in.offered_us, .to_us = ctki_now_us ()};
+    if (ctki_life_inbound (&inbound->life, &proof, &router->restart))
         ask_sender (router, inbound, now_us);
 }
 
@@ -973,11 +974,11 @@ static int64_t keep_time (ctki_router_t *router, int64_t now_us, bool more)
 /* ---- what the senders report */
 
 /* The sender has proved an incarnation: sessions with others are over here. */
-static void end_other_sessions (ctki_router_t *router, inbound_t *inbound, uint64_t inc)
+static void end_other_sessions (ctki_router_t *router, inbound_t *inbound, uint64_t inc, int64_t alive_us)
 {
     ctki_effects_t fx;
     bool was_open = inbound->in.open;
-    ctki_in_incarnation (&inbound->in, inc, &fx);
+    ctki_in_incarnation (&inbound->in, inc, alive_us, &fx);
     note_sids (router, inbound, &fx);
     if (was_open && !inbound->in.open) {
         ctki_flow_release (&router->node->inbox, inbound->flow);
@@ -1006,7 +1007,7 @@ static int take_report (ctki_router_t *router, ctki_report_t *report, int64_t no
     ctki_obit_t *obit = report->obit;
     report->obit = NULL;
     if (ctki_life_report (&inbound->life, report->epoch, report->inc, obit, &report->restart))
-        end_other_sessions (router, inbound, report->inc);
+        end_other_sessions (router, inbound, report->inc, report->alive_us);
     tell_restarts (router, inbound, now_us);
     if (report->epoch == inbound->life.epoch) { /* else it is about a former incarnation */
         tell_state (router, inbound, report->state, report->reason);

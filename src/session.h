@@ -72,6 +72,12 @@ typedef struct {
     bool given;        /* libzmq had it once */
 } ctki_sent_t;
 
+/* The peer was this incarnation at some moment between the two. */
+typedef struct {
+    uint64_t inc;
+    int64_t from_us, to_us;
+} ctki_proof_t;
+
 /* What became of what was sent to a receiver that is another process now. */
 typedef struct ctki_obit {
     struct ctki_obit *next; /* its owner's */
@@ -96,6 +102,8 @@ typedef struct {
     uint64_t sid;      /* 0: no session yet */
     uint64_t peer_inc; /* of the session; 0: none */
     uint64_t nonce;
+    int64_t nonce_us;                    /* when it was drawn */
+    int64_t alive_from_us, alive_to_us;  /* the receiver answered a greeting at some moment between the two */
     uint32_t round, gen;
 
     /* frames: a ring of those cut and not acknowledged, una ... next - 1 */
@@ -189,11 +197,14 @@ void ctki_out_blocked (ctki_out_t *out, int64_t now_us);
  * come meanwhile is not the peer's fault. */
 void ctki_out_late (ctki_out_t *out, int64_t now_us, int64_t late_us);
 
-/* The other connection has proved that the receiver is this incarnation. If it
- * is another one than that of the session, the session is over: what libzmq had
- * is in doubt, the rest goes to the new one, which is greeted with this nonce. False: no memory (or
- * a former obituary was not collected): nothing has changed, try again. */
-bool ctki_out_incarnation (ctki_out_t *out, int64_t now_us, uint64_t inc, uint64_t nonce);
+/* The other connection has proved an incarnation of the receiver. If the session
+ * is with another one that was alive later, it stays. If it was alive earlier, the
+ * session is over: what libzmq had is in doubt, the rest goes to the new one,
+ * which is greeted with this nonce. If that is not known, whoever is there is
+ * greeted, and asked again until it has answered, DownMs long at most. False: try
+ * again, for that reason or for want of memory (or a former obituary was not
+ * collected). */
+bool ctki_out_incarnation (ctki_out_t *out, int64_t now_us, const ctki_proof_t *proof, uint64_t nonce);
 
 /* The obituary of a session that is over, once; NULL: none. The caller's to free. */
 ctki_obit_t *ctki_out_obit (ctki_out_t *out);
@@ -256,6 +267,7 @@ static inline bool ctki_out_empty (const ctki_out_t *out)
 /* A session that was offered and not opened yet. */
 typedef struct {
     uint64_t inc, sid, rid; /* sid 0: none */
+    int64_t us;             /* when it was made */
     uint64_t nonce;         /* of the last greeting that it was told to, ... */
     uint32_t gen;           /* ... and the count of connections in it */
 } ctki_offer_t;
@@ -289,6 +301,7 @@ typedef struct ctki_in {
     bool left; /* the peer said BYE and has not come back */
     bool gone; /* the connection rid is */
     uint64_t sid, inc, rid;
+    int64_t offered_us;  /* the sender has answered the offer, after that */
     uint32_t round, gen; /* of the latest frame, echoed */
     uint64_t expected;
     uint64_t received;      /* envelopes */
@@ -371,9 +384,10 @@ void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
 /* What has become due without a frame; to be called until it returns false. */
 bool ctki_in_tick (ctki_in_t *in, int64_t now_us, uint64_t fresh_sid, ctki_effects_t *effects);
 
-/* The other connection has proved that the peer is this incarnation: sessions
- * with others, open or offered, are over. sid_ended[] is filled in. */
-void ctki_in_incarnation (ctki_in_t *in, uint64_t inc, ctki_effects_t *effects);
+/* The other connection has proved that the peer was this incarnation at alive_us
+ * or before: sessions with others are over, those offered later than that are
+ * not. sid_ended[] is filled in. */
+void ctki_in_incarnation (ctki_in_t *in, uint64_t inc, int64_t alive_us, ctki_effects_t *effects);
 
 /* The way was bad, and may be good again: acknowledge at once. */
 void ctki_in_hurry (ctki_in_t *in, int64_t now_us);

@@ -175,12 +175,12 @@ static unsigned offer_of (const ctki_in_t *in, uint64_t sid)
 }
 
 /* The newest one; the oldest gives way if need be. */
-static ctki_offer_t *add_offer (ctki_in_t *in, uint64_t inc, uint64_t sid, ctki_effects_t *fx)
+static ctki_offer_t *add_offer (ctki_in_t *in, int64_t now_us, uint64_t inc, uint64_t sid, ctki_effects_t *fx)
 {
     if (in->offer[CTKI_OFFERS - 1].sid)
         end_sid (fx, in->offer[CTKI_OFFERS - 1].sid);
     memmove (in->offer + 1, in->offer, (CTKI_OFFERS - 1) * sizeof in->offer[0]);
-    in->offer[0] = (ctki_offer_t) {.inc = inc, .sid = sid};
+    in->offer[0] = (ctki_offer_t) {.inc = inc, .sid = sid, .us = now_us};
     fx->sid_offered = sid;
     return &in->offer[0];
 }
@@ -196,11 +196,11 @@ void ctki_in_withdraw (ctki_in_t *in)
     remove_offer (in, 0);
 }
 
-/* Voids the offers from i on, but for that to inc (0: to nobody). */
-static void drop_offers (ctki_in_t *in, unsigned i, uint64_t inc, ctki_effects_t *fx)
+/* Voids the offers from i on that were made up to then, but for that to inc (0: to nobody). */
+static void drop_offers (ctki_in_t *in, unsigned i, uint64_t inc, int64_t until_us, ctki_effects_t *fx)
 {
     while (i < CTKI_OFFERS && in->offer[i].sid) {
-        if (in->offer[i].inc == inc) {
+        if (in->offer[i].inc == inc || in->offer[i].us > until_us) {
             i++;
             continue;
         }
@@ -220,8 +220,8 @@ static bool is_given_up (const ctki_offer_t *offer, const ctki_hello_t *hello, u
  * late it asks. It may have sent frames with it that were lost: by the same sid
  * it knows that none of them came. But never one that it has given up: frames
  * with that sid may be under way. */
-static void welcome_new (ctki_in_t *in, uint64_t rid, const ctki_hello_t *hello, uint32_t gen, uint64_t fresh_sid,
-                         ctki_effects_t *fx)
+static void welcome_new (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_hello_t *hello, uint32_t gen,
+                         uint64_t fresh_sid, ctki_effects_t *fx)
 {
     ctki_offer_t *offer = offer_to (in, hello->inc);
     if (offer && is_given_up (offer, hello, gen)) {
@@ -230,7 +230,7 @@ static void welcome_new (ctki_in_t *in, uint64_t rid, const ctki_hello_t *hello,
         offer = NULL;
     }
     if (!offer)
-        offer = add_offer (in, hello->inc, fresh_sid, fx);
+        offer = add_offer (in, now_us, hello->inc, fresh_sid, fx);
     if (offer->nonce == 0 || hello->prev_sid == offer->sid) {
         offer->nonce = hello->nonce;
         offer->gen = gen;
@@ -322,12 +322,12 @@ static void on_hello (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
         fx->valid = true;
         if (in->newcomer.hello.inc == hello->inc)
             in->newcomer.on = false; /* it waits no more: this is its answer */
-        welcome_new (in, rid, hello, frame->gen, fresh_sid, fx);
+        welcome_new (in, now_us, rid, hello, frame->gen, fresh_sid, fx);
     }
 }
 
 /* The probe of who has the session was answered, or was not. */
-static void decide (ctki_in_t *in, uint64_t fresh_sid, ctki_effects_t *fx)
+static void decide (ctki_in_t *in, int64_t now_us, uint64_t fresh_sid, ctki_effects_t *fx)
 {
     ctki_newcomer_t newcomer = in->newcomer;
     in->newcomer.on = false;
@@ -336,7 +336,7 @@ static void decide (ctki_in_t *in, uint64_t fresh_sid, ctki_effects_t *fx)
     if (newcomer.heard && in->open)
         reject (in, fx, 0, newcomer.hello.inc, CTKI_WHY_DUPLICATE);
     else
-        welcome_new (in, newcomer.rid, &newcomer.hello, newcomer.gen, fresh_sid, fx);
+        welcome_new (in, now_us, newcomer.rid, &newcomer.hello, newcomer.gen, fresh_sid, fx);
 }
 
 /* When the newcomer's fate can be decided. */
@@ -356,7 +356,7 @@ bool ctki_in_tick (ctki_in_t *in, int64_t now_us, uint64_t fresh_sid, ctki_effec
         in->newcomer.on = false;
         return false;
     }
-    decide (in, fresh_sid, fx);
+    decide (in, now_us, fresh_sid, fx);
     return true;
 }
 
@@ -373,6 +373,7 @@ static void commit (ctki_in_t *in, unsigned which, uint32_t gen, ctki_effects_t 
     in->left = false;
     in->sid = offer.sid;
     in->inc = offer.inc;
+    in->offered_us = offer.us;
     in->gen = gen;
     in->rid = offer.rid;
     in->expected = 1;
@@ -647,7 +648,7 @@ void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
     unsigned offer = offer_of (in, frame->sid);
     if (CTKI_UNLIKELY (offer < CTKI_OFFERS)) {
         commit (in, offer, frame->gen, fx);
-        drop_offers (in, offer, 0, fx); /* the older ones */
+        drop_offers (in, offer, 0, INT64_MAX, fx); /* the older ones */
         if (in->leaving)
             owe (in, now_us); /* it learns from the first acknowledgement that it came too late */
     }
@@ -677,10 +678,10 @@ void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
 
 /* ---- what the other connection knows */
 
-void ctki_in_incarnation (ctki_in_t *in, uint64_t inc, ctki_effects_t *fx)
+void ctki_in_incarnation (ctki_in_t *in, uint64_t inc, int64_t alive_us, ctki_effects_t *fx)
 {
     *fx = (ctki_effects_t) {0};
-    drop_offers (in, 0, inc, fx);
+    drop_offers (in, 0, inc, alive_us, fx); /* who answers a later one was alive later */
     if (in->open && in->inc != inc) {
         end_sid (fx, in->sid);
         in->open = false;

@@ -21,14 +21,18 @@ void ctki_out_init (ctki_out_t *out, const ctki_session_setup_t *setup, int64_t 
 
 /* ---- sessions */
 
-/* If it is more credit than before, the window is open; should it close again,
- * that is another time, and the first probe goes out soon. */
+/* The window is open; should it close again, that is another time, and the first
+ * probe goes out soon. */
+static void unstall (ctki_out_t *out)
+{
+    out->stalled_us = 0;
+    out->probe_wait_us = CTKI_PROBE_MIN_MS * CTKI_MS;
+}
+
 static void raise_credit (ctki_out_t *out, uint64_t frame, uint64_t byte)
 {
-    if (frame > out->credit_frame || byte > out->credit_byte) {
-        out->probe_wait_us = CTKI_PROBE_MIN_MS * CTKI_MS;
-        out->stalled_us = 0;
-    }
+    if (frame > out->credit_frame || byte > out->credit_byte)
+        unstall (out);
     out->credit_frame = CTKI_MAX (out->credit_frame, frame);
     out->credit_byte = CTKI_MAX (out->credit_byte, byte);
 }
@@ -86,6 +90,8 @@ static bool on_welcome (ctki_out_t *out, int64_t now_us, const ctki_frame_t *fra
         || !enter_session (out, now_us, frame))
         return false;
     out->state = CTKI_OUT_OPEN;
+    out->alive_from_us = out->nonce_us;
+    out->alive_to_us = now_us;
     out->ack_us = now_us;
     out->rejected = 0;
     out->hello_wait_us = CTKI_HELLO_MIN_MS * CTKI_MS;
@@ -137,6 +143,15 @@ static void greet (ctki_out_t *out, int64_t now_us)
 {
     out->state = CTKI_OUT_GREET;
     out->hello_at_us = now_us;
+}
+
+/* An answer to an older greeting is none any more: it may be that of a dead process. */
+static void greet_anew (ctki_out_t *out, int64_t now_us, uint64_t nonce)
+{
+    out->nonce = nonce;
+    out->nonce_us = now_us;
+    out->hello_wait_us = CTKI_HELLO_MIN_MS * CTKI_MS;
+    greet (out, now_us);
 }
 
 static bool on_reset (ctki_out_t *out, int64_t now_us, const ctki_frame_t *frame)
@@ -213,10 +228,8 @@ void ctki_out_link_up (ctki_out_t *out, int64_t now_us, uint64_t nonce)
     if (out->state == CTKI_OUT_ENDED)
         return;
     out->gen++;
-    out->nonce = nonce;
     out->asked_us = 0;
-    out->hello_wait_us = CTKI_HELLO_MIN_MS * CTKI_MS;
-    greet (out, now_us);
+    greet_anew (out, now_us, nonce);
 }
 
 void ctki_out_link_down (ctki_out_t *out, int64_t now_us)
@@ -227,21 +240,32 @@ void ctki_out_link_down (ctki_out_t *out, int64_t now_us)
     out->link_us = now_us;
 }
 
-bool ctki_out_incarnation (ctki_out_t *out, int64_t now_us, uint64_t inc, uint64_t nonce)
+/* Which of the two came later is not known: who answers now, did. */
+static void greet_whoever_is_there (ctki_out_t *out, int64_t now_us, const ctki_proof_t *proof, uint64_t nonce)
 {
-    if (out->state == CTKI_OUT_ENDED || out->peer_inc == inc)
+    if (out->nonce_us <= proof->to_us && out->state != CTKI_OUT_NOLINK)
+        greet_anew (out, now_us, nonce);
+}
+
+bool ctki_out_incarnation (ctki_out_t *out, int64_t now_us, const ctki_proof_t *proof, uint64_t nonce)
+{
+    if (out->state == CTKI_OUT_ENDED || out->peer_inc == proof->inc)
         return true;
+    if (out->sid && out->alive_from_us > proof->to_us)
+        return true;
+    if (out->sid && out->alive_to_us >= proof->from_us && now_us - proof->to_us < out->setup.down_us) {
+        greet_whoever_is_there (out, now_us, proof, nonce);
+        return false;
+    }
     if (!ctki_fate_restart (out)) /* also without a session: what is queued was for the former one, and is carried */
         return false;
     out->sid = 0;
-    out->peer_inc = inc;
+    out->peer_inc = proof->inc;
     out->leaving = out->leaving_seen = out->want_ping = false;
     out->stalled_us = 0;
     out->stuck_ms = 0;
-    out->nonce = nonce; /* an answer to an older greeting may be that of a dead process */
-    out->hello_wait_us = CTKI_HELLO_MIN_MS * CTKI_MS;
     if (out->state != CTKI_OUT_NOLINK)
-        greet (out, now_us);
+        greet_anew (out, now_us, nonce);
     return true;
 }
 
@@ -399,7 +423,7 @@ static bool make_data (ctki_out_t *out, int64_t now_us, ctki_emit_t *emit)
             out->stalled_us = now_us; /* no credit (or no memory) for what is there */
         return false;
     }
-    out->stalled_us = 0;
+    unstall (out);
     control (out, emit, CTKI_DATA);
     emit->frame.n = out->send;
     emit->sent = ctki_ring_at (out, out->send);

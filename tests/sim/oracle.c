@@ -169,7 +169,6 @@ static void end_session (const sim_world_t *w, sim_sender_t *sender, uint64_t in
     stream->abandoned += obit->in_doubt;
     stream->in_doubt += obit->in_doubt;
     stream->base += stream->acked + obit->in_doubt;
-    stream->end_accepted = stream->accepted;
     stream->sid = 0;
     stream->acked_seq = stream->given_seq = stream->last_seq = 0;
     stream->acked = stream->consumed = 0;
@@ -177,15 +176,18 @@ static void end_session (const sim_world_t *w, sim_sender_t *sender, uint64_t in
     stream->unwatched = !sender->out.watched;
 }
 
-void sim_oracle_asked (sim_world_t *w, sim_sender_t *sender, uint64_t inc, bool taken)
+void sim_oracle_asked (sim_world_t *w, sim_sender_t *sender, uint64_t inc)
 {
     sim_stream_t *stream = &sender->stream;
-    if (!taken || stream->peer_inc == inc)
+    if (sender->out.peer_inc == stream->peer_inc)
         return;
+    SIM_EXPECT (w, sender->out.sid == 0 && sender->out.peer_inc == inc, "asked about one, and it is another");
     if (stream->sid)
         end_session (w, sender, inc);
+    else
+        check_obit (w, sender);
+    stream->end_accepted = stream->accepted;
     stream->peer_inc = inc;
-    SIM_EXPECT (w, sender->out.sid == 0 && sender->out.peer_inc == inc, "asked, and the session goes on");
 }
 
 /* ---- what a sender hears */
@@ -245,6 +247,9 @@ static void enter_session (sim_world_t *w, sim_sender_t *sender, const ctki_fram
     sim_session_t *session = sim_session (w, frame->sid);
     if (stream->sid)
         end_session (w, sender, frame->u.welcome.inc);
+    else if (stream->peer_inc && stream->peer_inc != frame->u.welcome.inc)
+        check_obit (w, sender);
+    stream->end_accepted = stream->accepted;
     stream->sid = frame->sid;
     stream->peer_inc = frame->u.welcome.inc;
     stream->credit_frame = frame->u.welcome.credit_frame;

@@ -215,7 +215,7 @@ static int ask_one (sim_world_t *w, sim_sender_t *sender, const ctki_restart_t *
     sim_did (SIM_DID_QUESTION);
     question->at_us = sim_soon (w);
     question->epoch = restart->epoch;
-    question->inc = restart->inc;
+    question->proof = restart->proof;
     *sender->questions_end = question;
     sender->questions_end = &question->next;
     sim_wake (w, sender->process, SIM_SENDERS + sender->peer, question->at_us);
@@ -243,7 +243,8 @@ static void begin_session (sim_world_t *w, sim_process_t *process, sim_inbound_t
     ctki_flow_release (&process->inbox, inbound->flow);
     inbound->flow = inbound->spare;
     inbound->spare = NULL;
-    if (ctki_life_inbound (&inbound->life, inbound->in.inc, &process->restart)) {
+    ctki_proof_t proof = {.inc = inbound->in.inc, .from_us = inbound->in.offered_us, .to_us = w->now_us};
+    if (ctki_life_inbound (&inbound->life, &proof, &process->restart)) {
         sim_did (SIM_DID_INBOUND_PROOF);
         ask_sender (w, process, inbound, peer);
     }
@@ -467,11 +468,11 @@ void sim_report_free (sim_report_t *report)
     ctki_free (report);
 }
 
-static void end_other_sessions (sim_process_t *process, sim_inbound_t *inbound, uint64_t inc)
+static void end_other_sessions (sim_process_t *process, sim_inbound_t *inbound, uint64_t inc, int64_t alive_us)
 {
     ctki_effects_t fx;
     bool was_open = inbound->in.open;
-    ctki_in_incarnation (&inbound->in, inc, &fx);
+    ctki_in_incarnation (&inbound->in, inc, alive_us, &fx);
     note_sids (process, inbound, &fx);
     if (was_open && !inbound->in.open) {
         ctki_flow_release (&process->inbox, inbound->flow);
@@ -491,7 +492,7 @@ static int take_report (sim_world_t *w, sim_process_t *process, sim_report_t *re
     if (ctki_life_report (&inbound->life, report->epoch, report->inc, obit, &report->restart)) {
         sim_did (SIM_DID_OUTBOUND_PROOF);
         SIM_TELL (w, "%s: its sender has proved another process of %u", sim_name (process), report->peer + 1);
-        end_other_sessions (process, inbound, report->inc);
+        end_other_sessions (process, inbound, report->inc, report->alive_us);
     }
     tell_restarts (w, process, inbound);
     if (report->epoch == inbound->life.epoch) {

@@ -208,6 +208,7 @@ static int64_t report (sim_world_t *w, sim_sender_t *sender, sim_report_t *now)
     const ctki_out_t *out = &sender->out;
     now->epoch = sender->epoch;
     now->inc = out->sid ? out->peer_inc : 0;
+    now->alive_us = out->alive_to_us;
     now->refused = out->rejected;
     now->stuck_ms = out->stuck_ms >= out->setup.down_us / CTKI_MS ? out->stuck_ms : 0;
     if (!is_news (sender, now))
@@ -233,7 +234,7 @@ static void hear_commands (sim_world_t *w, sim_sender_t *sender)
 {
     for (sim_question_t *question; (question = sender->questions) && question->at_us <= w->now_us;) {
         sender->question.epoch = question->epoch;
-        sender->question.inc = question->inc;
+        sender->question.proof = question->proof;
         sender->questions = question->next;
         if (!sender->questions)
             sender->questions_end = &sender->questions;
@@ -246,8 +247,8 @@ static int64_t hear_question (sim_world_t *w, sim_sender_t *sender)
 {
     if (sender->question.epoch == sender->epoch)
         return CTKI_FOREVER;
-    bool taken = ctki_out_incarnation (&sender->out, w->now_us, sender->question.inc, sim_chance (w));
-    sim_oracle_asked (w, sender, sender->question.inc, taken);
+    bool taken = ctki_out_incarnation (&sender->out, w->now_us, &sender->question.proof, sim_chance (w));
+    sim_oracle_asked (w, sender, sender->question.proof.inc);
     if (!taken)
         return w->now_us + REPORT_RETRY_MS * CTKI_MS;
     sender->epoch = sender->question.epoch;

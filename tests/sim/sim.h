@@ -212,7 +212,7 @@ typedef struct sim_question {
     struct sim_question *next;
     int64_t at_us;
     uint32_t epoch;
-    uint64_t inc;
+    ctki_proof_t proof;
 } sim_question_t;
 
 typedef struct sim_report {
@@ -221,6 +221,7 @@ typedef struct sim_report {
     unsigned peer;
     uint32_t epoch;
     uint64_t inc;
+    int64_t alive_us;
     ctki_obit_t *obit;
     ctki_restart_t *restart;
     int state;
@@ -247,7 +248,7 @@ typedef struct sim_sender {
     uint32_t epoch;
     struct {
         uint32_t epoch;
-        uint64_t inc;
+        ctki_proof_t proof;
     } question;
     sim_question_t *questions, **questions_end;
     int64_t heard_us; /* the oracle's: a valid frame of the peer, on either connection */
@@ -474,7 +475,7 @@ void sim_app_send_one (sim_world_t *w, sim_process_t *process, unsigned peer); /
 void sim_oracle_accepted (sim_world_t *w, sim_sender_t *sender, uint64_t number, size_t size);
 void sim_oracle_sent (sim_world_t *w, sim_sender_t *sender, const ctki_emit_t *emit);
 void sim_oracle_heard (sim_world_t *w, sim_sender_t *sender, const ctki_frame_t *frame, bool taken);
-void sim_oracle_asked (sim_world_t *w, sim_sender_t *sender, uint64_t inc, bool taken);
+void sim_oracle_asked (sim_world_t *w, sim_sender_t *sender, uint64_t inc);
 void sim_oracle_stepped (sim_world_t *w, sim_sender_t *sender); /* after a step: figures, clocks */
 void sim_oracle_reported (sim_world_t *w, sim_sender_t *sender, const sim_report_t *report);
 void sim_oracle_forget (sim_stream_t *stream);

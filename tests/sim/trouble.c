@@ -11,7 +11,8 @@ enum {
     KINDS_LEAST = 4, /* of trouble in a world that the plan knows */
     EVENTS_MOST = 150, /* between two troubles */
     LONG_US = 8000000, /* a pause, a partition, ... at most */
-    STALL_US = 3000000
+    STALL_US = 3000000,
+    TRIES = 8 /* to find a connection */
 };
 
 /* ---- choosing */
@@ -82,16 +83,21 @@ static sim_process_t *any_process (sim_world_t *w)
     return process ? process : w->process[sim_below (w, w->nodes) * SIM_AT_ONCE];
 }
 
+/* One that is whole. */
 static sim_conn_t *any_conn (sim_world_t *w)
 {
-    sim_process_t *process = any_process (w);
-    sim_sender_t *sender = process ? process->sender[sim_below (w, w->nodes)] : NULL;
-    return sender ? sender->conn : NULL;
+    for (unsigned i = 0; i < TRIES; i++) {
+        sim_process_t *process = any_process (w);
+        sim_sender_t *sender = process ? process->sender[sim_below (w, w->nodes)] : NULL;
+        if (sender && sender->conn && !sender->conn->broken)
+            return sender->conn;
+    }
+    return NULL;
 }
 
 static int64_t some_time (sim_world_t *w, uint64_t most_us)
 {
-    return (int64_t) sim_below (w, sim_one_in (w, 2) ? most_us : most_us / 20);
+    return (int64_t) sim_below (w, sim_one_in (w, 4) ? most_us : most_us / 40);
 }
 
 void sim_restart (sim_world_t *w, unsigned node)
@@ -113,7 +119,7 @@ static bool restart (sim_world_t *w)
 static bool half_open (sim_world_t *w, bool there)
 {
     sim_conn_t *conn = any_conn (w);
-    if (!conn || conn->broken)
+    if (!conn)
         return false;
     SIM_TELL (w, "connection %" PRIu64 ": the way %s is mute", conn->rid, there ? "there" : "back");
     *(there ? &conn->there.mute : &conn->back.mute) = true;
@@ -123,7 +129,7 @@ static bool half_open (sim_world_t *w, bool there)
 static bool break_one (sim_world_t *w)
 {
     sim_conn_t *conn = any_conn (w);
-    if (!conn || conn->broken)
+    if (!conn)
         return false;
     sim_conn_break (w, conn);
     return true;
@@ -132,7 +138,7 @@ static bool break_one (sim_world_t *w)
 static bool refuse (sim_world_t *w)
 {
     unsigned node = (unsigned) sim_below (w, w->nodes);
-    w->refuse_until_us[node] = w->now_us + some_time (w, 3000000);
+    w->refuse_until_us[node] = w->now_us + some_time (w, 2000000);
     return true;
 }
 
@@ -183,7 +189,7 @@ static bool swizzle (sim_world_t *w)
 static bool stall (sim_world_t *w)
 {
     sim_conn_t *conn = any_conn (w);
-    if (!conn || conn->broken)
+    if (!conn)
         return false;
     sim_way_t *way = sim_one_in (w, 2) ? &conn->there : &conn->back;
     int64_t until_us = w->now_us + some_time (w, STALL_US);

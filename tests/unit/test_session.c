@@ -693,7 +693,7 @@ START_TEST (test_in_offers_full)
         ck_assert_uint_eq (fx.sid_ended[0], i == CTKI_OFFERS ? FRESH_SID : 0);
     }
     ctki_in_withdraw (&in);
-    ctki_in_incarnation (&in, INC_OUT + 2, &fx);
+    ctki_in_incarnation (&in, INC_OUT + 2, US_START, &fx);
     ck_assert (fx.sid_ended[0] == FRESH_SID + 3 && fx.sid_ended[1] == FRESH_SID + 1 && !fx.sid_ended[2]);
     ck_assert (in.offer[0].sid == FRESH_SID + 2 && in.offer[1].sid == 0);
     ctki_in_fini (&in);
