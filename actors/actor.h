@@ -22,6 +22,7 @@ typedef struct {
     int kind;
     int64_t number;
     void *pointer;
+    int64_t from_us, to_us;
 } ctki_command_t;
 
 typedef struct {

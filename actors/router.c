@@ -389,9 +389,11 @@ static void unlink_inbound (ctki_router_t *router, inbound_t *inbound)
     }
     if (inbound->in.open)
         ctki_map_remove (&router->sids, inbound->in.sid);
-    if (inbound->in.half.on)
-        ctki_map_remove (&router->sids, inbound->in.half.sid);
-    inbound->in.half.on = false;
+    for (unsigned i = 0; i < CTKI_OFFERS; i++) {
+        if (inbound->in.offer[i].sid)
+            ctki_map_remove (&router->sids, inbound->in.offer[i].sid);
+        inbound->in.offer[i].sid = 0;
+    }
     inbound->due = false;
     if (inbound->next)
         inbound->next->prev = inbound->prev;
@@ -649,7 +651,7 @@ static void ask_sender (ctki_router_t *router, inbound_t *inbound, int64_t now_u
     if (!sender || !ctki_sender_started (sender) || ctki_sender_ended (sender))
         ctki_life_answer (&inbound->life); /* it never had one, or it is over */
     for (ctki_restart_t *question; (question = ctki_life_question (&inbound->life));) {
-        if (ctki_sender_ask (sender, question->epoch, question->inc)) {
+        if (ctki_sender_ask (sender, question->epoch, &question->proof)) {
             inbound->retry_us = now_us + EVENT_RETRY_MS * CTKI_MS;
             break;
         }
@@ -667,7 +669,8 @@ static void begin_session (ctki_router_t *router, inbound_t *inbound, int64_t no
     inbound->refused = CTALK_WHY_NONE;
     atomic_store (&inbound->peer->incarnation, inbound->in.inc);
     atomic_store (&inbound->peer->left, false);
-    if (ctki_life_inbound (&inbound->life, inbound->in.inc, &router->restart))
+    ctki_proof_t proof = {.inc = inbound->in.inc, .from_us = inbound->in.offered_us, .to_us = ctki_now_us ()};
+    if (ctki_life_inbound (&inbound->life, &proof, &router->restart))
         ask_sender (router, inbound, now_us);
 }
 
@@ -679,10 +682,12 @@ static bool prepare (ctki_router_t *router, inbound_t *inbound, ctki_message_t *
                      ctki_frame_t *frame, ctki_buf_t **buf)
 {
     *buf = NULL;
-    if (frame->type == CTKI_HELLO && !inbound->spare)
-        return (inbound->spare = ctki_flow_new (inbound->peer, false)) != NULL;
-    if (inbound->in.half.on && !router->restart && !(router->restart = ctki_alloc_zero (sizeof *router->restart)))
-        return false;
+    if (CTKI_UNLIKELY (frame->type == CTKI_HELLO || ctki_in_offers (&inbound->in))) {
+        if (!inbound->spare && !(inbound->spare = ctki_flow_new (inbound->peer, false)))
+            return false;
+        if (!router->restart && !(router->restart = ctki_alloc_zero (sizeof *router->restart)))
+            return false;
+    }
     if (frame->type != CTKI_DATA)
         return true;
     if (!router->inlet && !(router->inlet = ctki_alloc (sizeof *router->inlet)))
@@ -732,12 +737,10 @@ static void deliver (ctki_router_t *router, inbound_t *inbound, const ctki_frame
 /* Keeps the map of session ids right. */
 static void note_sids (ctki_router_t *router, inbound_t *inbound, ctki_effects_t *fx)
 {
-    for (int i = 0; i < 2; i++) {
-        if (fx->sid_ended[i])
-            ctki_map_remove (&router->sids, fx->sid_ended[i]);
-    }
+    for (unsigned i = 0; i <= CTKI_OFFERS && fx->sid_ended[i]; i++)
+        ctki_map_remove (&router->sids, fx->sid_ended[i]);
     if (fx->sid_offered && ctki_map_put (&router->sids, fx->sid_offered, inbound)) {
-        inbound->in.half.on = false; /* no memory: it will greet again */
+        ctki_in_withdraw (&inbound->in); /* no memory: it will greet again */
         fx->reply = false;
     }
 }
@@ -971,11 +974,11 @@ static int64_t keep_time (ctki_router_t *router, int64_t now_us, bool more)
 /* ---- what the senders report */
 
 /* The sender has proved an incarnation: sessions with others are over here. */
-static void end_other_sessions (ctki_router_t *router, inbound_t *inbound, uint64_t inc)
+static void end_other_sessions (ctki_router_t *router, inbound_t *inbound, uint64_t inc, int64_t alive_us)
 {
     ctki_effects_t fx;
     bool was_open = inbound->in.open;
-    ctki_in_incarnation (&inbound->in, inc, &fx);
+    ctki_in_incarnation (&inbound->in, inc, alive_us, &fx);
     note_sids (router, inbound, &fx);
     if (was_open && !inbound->in.open) {
         ctki_flow_release (&router->node->inbox, inbound->flow);
@@ -1004,7 +1007,7 @@ static int take_report (ctki_router_t *router, ctki_report_t *report, int64_t no
     ctki_obit_t *obit = report->obit;
     report->obit = NULL;
     if (ctki_life_report (&inbound->life, report->epoch, report->inc, obit, &report->restart))
-        end_other_sessions (router, inbound, report->inc);
+        end_other_sessions (router, inbound, report->inc, report->alive_us);
     tell_restarts (router, inbound, now_us);
     if (report->epoch == inbound->life.epoch) { /* else it is about a former incarnation */
         tell_state (router, inbound, report->state, report->reason);

@@ -65,7 +65,7 @@ struct ctki_sender {
     uint32_t epoch;
     struct {
         uint32_t epoch;
-        uint64_t inc;
+        ctki_proof_t proof;
     } question;               /* not dealt with yet if its epoch is another one */
 
     ctki_way_t way_out, way_in;
@@ -239,7 +239,8 @@ static void obey (void *self, const ctki_command_t *command)
     }
     if (command->kind == ASK) {
         sender->question.epoch = (uint32_t) (uintptr_t) command->pointer;
-        sender->question.inc = (uint64_t) command->number;
+        sender->question.proof = (ctki_proof_t) {
+            .inc = (uint64_t) command->number, .from_us = command->from_us, .to_us = command->to_us};
         return;
     }
     sender->closing = true;
@@ -500,6 +501,7 @@ static int64_t report (ctki_sender_t *sender, int64_t now_us, ctki_report_t *now
     const ctki_out_t *out = &sender->out;
     now->epoch = sender->epoch;
     now->inc = out->sid ? out->peer_inc : 0;
+    now->alive_us = out->alive_to_us;
     now->refused = out->rejected;
     now->stuck_ms = out->stuck_ms >= out->setup.down_us / CTKI_MS ? out->stuck_ms : 0;
     if (!is_news (sender, now))
@@ -510,12 +512,12 @@ static int64_t report (ctki_sender_t *sender, int64_t now_us, ctki_report_t *now
     return CTKI_FOREVER;
 }
 
-/* The router asked: the peer is that incarnation. Returns when to try again. */
+/* The router asked: it has proved an incarnation. Returns when to try again. */
 static int64_t hear_question (ctki_sender_t *sender, int64_t now_us)
 {
     if (sender->question.epoch == sender->epoch)
         return CTKI_FOREVER;
-    if (!ctki_out_incarnation (&sender->out, now_us, sender->question.inc, ctki_random64 ()))
+    if (!ctki_out_incarnation (&sender->out, now_us, &sender->question.proof, ctki_random64 ()))
         return now_us + REPORT_RETRY_MS * CTKI_MS;
     sender->epoch = sender->question.epoch;
     return CTKI_FOREVER;
@@ -532,13 +534,21 @@ static void finish (ctki_sender_t *sender)
     ctki_actor_end (&sender->actor);
 }
 
+/* What the router heard of the peer, on the other connection. */
+static void hear_router (ctki_sender_t *sender)
+{
+    ctki_out_heard (&sender->out, atomic_load_explicit (&sender->peer->heard_us, memory_order_relaxed));
+}
+
 /* This process was stopped, or starved, if it is much later than it asked for:
  * then nobody else is to blame for the silence (Lifeguard's lesson). */
 static void mind_lateness (ctki_sender_t *sender, int64_t now_us)
 {
     int64_t late_us = sender->due_us == CTKI_FOREVER ? 0 : now_us - sender->due_us;
-    if (CTKI_UNLIKELY (late_us > sender->out.setup.heartbeat_us / 2))
-        ctki_out_late (&sender->out, now_us, late_us);
+    if (CTKI_LIKELY (late_us <= sender->out.setup.heartbeat_us / 2))
+        return;
+    hear_router (sender); /* what came before that counts from then on, too */
+    ctki_out_late (&sender->out, now_us, late_us);
 }
 
 static void keep_link (ctki_sender_t *sender, int64_t now_us)
@@ -575,8 +585,7 @@ static bool exchange (ctki_sender_t *sender, int64_t now_us)
     look_at_ways (sender, now_us);
     sender->out.watched = atomic_load_explicit (&sender->node->watching, memory_order_relaxed);
     bool more = receive (sender, now_us);
-    ctki_out_heard (&sender->out, atomic_load_explicit (&sender->peer->heard_us, memory_order_relaxed));
-    count_carried (sender);
+    hear_router (sender);
     if (!more)
         keep_link (sender, now_us);
     count_carried (sender); /* before any of it goes out */
@@ -729,9 +738,16 @@ void ctki_sender_flush (ctki_sender_t *sender)
     ctki_sender_ring (sender);
 }
 
-int ctki_sender_ask (ctki_sender_t *sender, uint32_t epoch, uint64_t inc)
+int ctki_sender_ask (ctki_sender_t *sender, uint32_t epoch, const ctki_proof_t *proof)
 {
-    return ctki_actor_tell (&sender->actor, ASK, (int64_t) inc, (void *) (uintptr_t) epoch);
+    ctki_command_t command;
+    memset (&command, 0, sizeof command);
+    command.kind = ASK;
+    command.pointer = (void *) (uintptr_t) epoch;
+    command.number = (int64_t) proof->inc;
+    command.from_us = proof->from_us;
+    command.to_us = proof->to_us;
+    return ctki_bell_command (&sender->actor.bell, &command, sizeof command);
 }
 
 void ctki_sender_close (ctki_sender_t *sender, int64_t deadline_us)

@@ -23,6 +23,7 @@ typedef struct ctki_report {
     ctki_peer_t *peer;        /* a reference */
     uint32_t epoch;           /* of the last question about the peer's incarnation that it has seen */
     uint64_t inc;             /* of its session with the peer; 0: none */
+    int64_t alive_us;         /* that one was alive then, or before */
     ctki_obit_t *obit;        /* of its session with a former one; NULL: none */
     ctki_restart_t *restart;  /* memory for what may come of it */
     int state;                /* of the peer, CTALK_STATE_... */
@@ -60,9 +61,9 @@ void ctki_sender_dial (ctki_sender_t *sender);
 /* Get all that is in the mailbox now acknowledged soon. */
 void ctki_sender_flush (ctki_sender_t *sender);
 
-/* Asks what became of its session, now that the peer is this incarnation: it
- * answers with a report of this epoch. -1: no memory. */
-int ctki_sender_ask (ctki_sender_t *sender, uint32_t epoch, uint64_t inc);
+/* Asks what became of its session, now that another incarnation of the peer was
+ * proved: it answers with a report of this epoch. -1: no memory. */
+int ctki_sender_ask (ctki_sender_t *sender, uint32_t epoch, const ctki_proof_t *proof);
 
 /* Drain until the deadline, say goodbye, end; what is left is abandoned. */
 void ctki_sender_close (ctki_sender_t *sender, int64_t deadline_us);

@@ -47,11 +47,13 @@ static ctki_restart_t *begin (ctki_life_t *life, uint64_t inc, ctki_restart_t **
     return restart;
 }
 
-bool ctki_life_inbound (ctki_life_t *life, uint64_t inc, ctki_restart_t **fresh)
+bool ctki_life_inbound (ctki_life_t *life, const ctki_proof_t *proof, ctki_restart_t **fresh)
 {
-    if (life->inc == inc)
+    if (life->inc == proof->inc)
         return false;
-    begin (life, inc, fresh)->epoch = ++life->epoch;
+    ctki_restart_t *restart = begin (life, proof->inc, fresh);
+    restart->epoch = ++life->epoch;
+    restart->proof = *proof;
     return true;
 }
 
@@ -63,6 +65,21 @@ static void add_obit (ctki_restart_t *restart, ctki_obit_t *obit)
         link = &(*link)->next;
     obit->next = NULL;
     *link = obit;
+}
+
+/* To which of these an obituary belongs: the one that came after that incarnation;
+ * if that was never seen here, the first one of another. */
+static ctki_restart_t *heir_of (ctki_restart_t *open, const ctki_obit_t *obit)
+{
+    for (ctki_restart_t *restart = open; restart; restart = restart->next) {
+        if (restart->old_inc == obit->old_inc)
+            return restart;
+    }
+    for (ctki_restart_t *restart = open; restart; restart = restart->next) {
+        if (restart->inc != obit->old_inc)
+            return restart;
+    }
+    return open;
 }
 
 /* Answers the questions up to this epoch; returns the first that was open. */
@@ -95,7 +112,7 @@ bool ctki_life_report (ctki_life_t *life, uint32_t epoch, uint64_t inc, ctki_obi
     } else if (proof)
         begin (life, inc, fresh)->answered = true;
     if (obit)
-        add_obit (open, obit);
+        add_obit (heir_of (open, obit), obit);
     return proof;
 }
 

@@ -36,6 +36,7 @@ typedef struct ctki_restart {
     bool asked;      /* the question went out */
     bool answered;
     uint64_t old_inc, inc; /* old_inc 0: the first that was seen */
+    ctki_proof_t proof;    /* of the question */
     ctki_obit_t *obits;    /* of the sender's sessions with former ones, in order */
 } ctki_restart_t;
 
@@ -48,10 +49,10 @@ typedef struct {
 
 void ctki_life_fini (ctki_life_t *life); /* frees what was not told */
 
-/* The receiving half opened a session with inc. If that is not the one known,
+/* The receiving half opened a session: that is the proof. If it is not the one known,
  * *fresh is taken (and set to NULL), and true is returned: the sender is to be
  * asked, or ctki_life_answer () called if there is none. */
-bool ctki_life_inbound (ctki_life_t *life, uint64_t inc, ctki_restart_t **fresh);
+bool ctki_life_inbound (ctki_life_t *life, const ctki_proof_t *proof, ctki_restart_t **fresh);
 
 /* The sender reports: the epoch that it has seen, the incarnation of its session
  * (0: none) and an obituary, taken over (NULL: none). True: that is a new

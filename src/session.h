@@ -34,6 +34,7 @@ enum {
     CTKI_LINK_BEATS = 4,      /* heartbeats without an answer, and the link is made anew */
     CTKI_RELINK_MS = 2000,    /* without a connection for so long, and an eighth more or less: the same */
     CTKI_PROGRESS_MS = 5000,  /* without any progress of acknowledgements for so long: the same */
+    CTKI_OFFERS = 4,          /* sessions offered to processes of one pid and not opened */
     CTKI_VIOLATIONS = 8,      /* frames against the protocol that a session may bring */
     CTKI_QUARANTINE_MS = 5000 /* how long the next incarnation of such a peer waits */
 };
@@ -71,6 +72,12 @@ typedef struct {
     bool given;        /* libzmq had it once */
 } ctki_sent_t;
 
+/* The peer was this incarnation at some moment between the two. */
+typedef struct {
+    uint64_t inc;
+    int64_t from_us, to_us;
+} ctki_proof_t;
+
 /* What became of what was sent to a receiver that is another process now. */
 typedef struct ctki_obit {
     struct ctki_obit *next; /* its owner's */
@@ -95,6 +102,8 @@ typedef struct {
     uint64_t sid;      /* 0: no session yet */
     uint64_t peer_inc; /* of the session; 0: none */
     uint64_t nonce;
+    int64_t nonce_us;                    /* when it was drawn */
+    int64_t alive_from_us, alive_to_us;  /* the receiver answered a greeting at some moment between the two */
     uint32_t round, gen;
 
     /* frames: a ring of those cut and not acknowledged, una ... next - 1 */
@@ -188,11 +197,14 @@ void ctki_out_blocked (ctki_out_t *out, int64_t now_us);
  * come meanwhile is not the peer's fault. */
 void ctki_out_late (ctki_out_t *out, int64_t now_us, int64_t late_us);
 
-/* The other connection has proved that the receiver is this incarnation. If it
- * is another one than that of the session, the session is over: what libzmq had
- * is in doubt, the rest goes to the new one, which is greeted with this nonce. False: no memory (or
- * a former obituary was not collected): nothing has changed, try again. */
-bool ctki_out_incarnation (ctki_out_t *out, int64_t now_us, uint64_t inc, uint64_t nonce);
+/* The other connection has proved an incarnation of the receiver. If the session
+ * is with another one that was alive later, it stays. If it was alive earlier, the
+ * session is over: what libzmq had is in doubt, the rest goes to the new one,
+ * which is greeted with this nonce. If that is not known, whoever is there is
+ * greeted, and asked again until it has answered, DownMs long at most. False: try
+ * again, for that reason or for want of memory (or a former obituary was not
+ * collected). */
+bool ctki_out_incarnation (ctki_out_t *out, int64_t now_us, const ctki_proof_t *proof, uint64_t nonce);
 
 /* The obituary of a session that is over, once; NULL: none. The caller's to free. */
 ctki_obit_t *ctki_out_obit (ctki_out_t *out);
@@ -252,10 +264,13 @@ static inline bool ctki_out_empty (const ctki_out_t *out)
 
 /* ================================================== the receiving half */
 
+/* A session that was offered and not opened yet. */
 typedef struct {
-    bool on;
-    uint64_t inc, sid, rid;
-} ctki_half_t;
+    uint64_t inc, sid, rid; /* sid 0: none */
+    int64_t us;             /* when it was made */
+    uint64_t nonce;         /* of the last greeting that it was told to, ... */
+    uint32_t gen;           /* ... and the count of connections in it */
+} ctki_offer_t;
 
 /* Another process that claims the pid while a session is open: it is let in
  * when the one that has the session does not answer a probe (R9). */
@@ -264,6 +279,7 @@ typedef struct {
     bool heard; /* the probe was answered */
     ctki_hello_t hello;
     uint64_t rid;
+    uint32_t gen;
     uint32_t probe; /* the number of the probe */
     int64_t until_us;
 } ctki_newcomer_t;
@@ -271,7 +287,10 @@ typedef struct {
 typedef struct ctki_in {
     ctki_session_setup_t setup;
 
-    ctki_half_t half; /* a session that was offered; it waits, and never disturbs the open one */
+    /* Offers wait, the newest first, and never disturb the open session. Several,
+     * for a greeting of a dead process may be read late: the living one may have
+     * sent frames under its offer already. */
+    ctki_offer_t offer[CTKI_OFFERS];
 
     ctki_newcomer_t newcomer;
     uint32_t probes;      /* numbers given to probes */
@@ -282,6 +301,7 @@ typedef struct ctki_in {
     bool left; /* the peer said BYE and has not come back */
     bool gone; /* the connection rid is */
     uint64_t sid, inc, rid;
+    int64_t offered_us;  /* the sender has answered the offer, after that */
     uint32_t round, gen; /* of the latest frame, echoed */
     uint64_t expected;
     uint64_t received;      /* envelopes */
@@ -333,7 +353,7 @@ typedef struct {
     ctki_record_t record; /* ONE */
     ctki_buf_t *whole;    /* ONE: its payload, put together (the caller gets the reference); NULL: it is the frame's body */
     uint64_t sid_offered; /* a sid to be found from now on; 0: none */
-    uint64_t sid_ended[2]; /* to be forgotten */
+    uint64_t sid_ended[CTKI_OFFERS + 1]; /* to be forgotten; 0: none */
     bool opened;          /* a session began: a fresh flow from here on */
     bool left;            /* the peer said BYE */
     uint32_t reason;      /* of the BYE */
@@ -347,6 +367,15 @@ typedef struct {
 void ctki_in_init (ctki_in_t *in, const ctki_session_setup_t *setup);
 void ctki_in_fini (ctki_in_t *in);
 
+/* Whether a frame may open a session. */
+static inline bool ctki_in_offers (const ctki_in_t *in)
+{
+    return in->offer[0].sid != 0;
+}
+
+/* Takes the newest offer back: nobody was told of it. */
+void ctki_in_withdraw (ctki_in_t *in);
+
 /* A frame for this half: a HELLO of its peer, or one that bears its sid.
  * fresh_sid is random, used when a session is offered. */
 void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_frame_t *frame, uint64_t fresh_sid,
@@ -355,9 +384,10 @@ void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
 /* What has become due without a frame; to be called until it returns false. */
 bool ctki_in_tick (ctki_in_t *in, int64_t now_us, uint64_t fresh_sid, ctki_effects_t *effects);
 
-/* The other connection has proved that the peer is this incarnation: sessions
- * with others, open or offered, are over. sid_ended[] is filled in. */
-void ctki_in_incarnation (ctki_in_t *in, uint64_t inc, ctki_effects_t *effects);
+/* The other connection has proved that the peer was this incarnation at alive_us
+ * or before: sessions with others are over, those offered later than that are
+ * not. sid_ended[] is filled in. */
+void ctki_in_incarnation (ctki_in_t *in, uint64_t inc, int64_t alive_us, ctki_effects_t *effects);
 
 /* The way was bad, and may be good again: acknowledge at once. */
 void ctki_in_hurry (ctki_in_t *in, int64_t now_us);

@@ -145,19 +145,98 @@ static void welcome_resumed (ctki_in_t *in, ctki_effects_t *fx, const ctki_frame
                                             .credit_byte = in->credit_byte};
 }
 
+/* ---- offers */
+
+static void end_sid (ctki_effects_t *fx, uint64_t sid)
+{
+    unsigned i = 0;
+    while (fx->sid_ended[i])
+        i++;
+    fx->sid_ended[i] = sid;
+}
+
+/* What was offered to this incarnation; NULL: nothing. */
+static ctki_offer_t *offer_to (ctki_in_t *in, uint64_t inc)
+{
+    for (unsigned i = 0; i < CTKI_OFFERS && in->offer[i].sid; i++) {
+        if (in->offer[i].inc == inc)
+            return &in->offer[i];
+    }
+    return NULL;
+}
+
+/* Which offer has this sid; CTKI_OFFERS: none. */
+static unsigned offer_of (const ctki_in_t *in, uint64_t sid)
+{
+    unsigned i = 0;
+    while (i < CTKI_OFFERS && in->offer[i].sid && in->offer[i].sid != sid)
+        i++;
+    return i < CTKI_OFFERS && in->offer[i].sid ? i : CTKI_OFFERS;
+}
+
+/* The newest one; the oldest gives way if need be. */
+static ctki_offer_t *add_offer (ctki_in_t *in, int64_t now_us, uint64_t inc, uint64_t sid, ctki_effects_t *fx)
+{
+    if (in->offer[CTKI_OFFERS - 1].sid)
+        end_sid (fx, in->offer[CTKI_OFFERS - 1].sid);
+    memmove (in->offer + 1, in->offer, (CTKI_OFFERS - 1) * sizeof in->offer[0]);
+    in->offer[0] = (ctki_offer_t) {.inc = inc, .sid = sid, .us = now_us};
+    fx->sid_offered = sid;
+    return &in->offer[0];
+}
+
+static void remove_offer (ctki_in_t *in, unsigned i)
+{
+    memmove (in->offer + i, in->offer + i + 1, (CTKI_OFFERS - 1 - i) * sizeof in->offer[0]);
+    in->offer[CTKI_OFFERS - 1].sid = 0;
+}
+
+void ctki_in_withdraw (ctki_in_t *in)
+{
+    remove_offer (in, 0);
+}
+
+/* Voids the offers from i on that were made up to then, but for that to inc (0: to nobody). */
+static void drop_offers (ctki_in_t *in, unsigned i, uint64_t inc, int64_t until_us, ctki_effects_t *fx)
+{
+    while (i < CTKI_OFFERS && in->offer[i].sid) {
+        if (in->offer[i].inc == inc || in->offer[i].us > until_us) {
+            i++;
+            continue;
+        }
+        end_sid (fx, in->offer[i].sid);
+        remove_offer (in, i);
+    }
+}
+
+/* Whether who greets so has given up what was offered to it: it is not in that
+ * session, and will not take the answer to an older greeting any more. */
+static bool is_given_up (const ctki_offer_t *offer, const ctki_hello_t *hello, uint32_t gen)
+{
+    return hello->prev_sid != offer->sid && hello->nonce != offer->nonce && (int32_t) (gen - offer->gen) >= 0;
+}
+
 /* Offers a session: the same sid to the same incarnation however often and
  * late it asks. It may have sent frames with it that were lost: by the same sid
- * it knows that none of them came. */
-static void welcome_new (ctki_in_t *in, uint64_t rid, const ctki_hello_t *hello, uint64_t fresh_sid, ctki_effects_t *fx)
+ * it knows that none of them came. But never one that it has given up: frames
+ * with that sid may be under way. */
+static void welcome_new (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_hello_t *hello, uint32_t gen,
+                         uint64_t fresh_sid, ctki_effects_t *fx)
 {
-    if (!in->half.on || in->half.inc != hello->inc) {
-        if (in->half.on)
-            fx->sid_ended[0] = in->half.sid;
-        in->half = (ctki_half_t){.on = true, .inc = hello->inc, .sid = fresh_sid};
-        fx->sid_offered = fresh_sid;
+    ctki_offer_t *offer = offer_to (in, hello->inc);
+    if (offer && is_given_up (offer, hello, gen)) {
+        end_sid (fx, offer->sid);
+        remove_offer (in, (unsigned) (offer - in->offer));
+        offer = NULL;
     }
-    in->half.rid = rid;
-    answer (in, fx, CTKI_WELCOME, in->half.sid, 1);
+    if (!offer)
+        offer = add_offer (in, now_us, hello->inc, fresh_sid, fx);
+    if (offer->nonce == 0 || hello->prev_sid == offer->sid) {
+        offer->nonce = hello->nonce;
+        offer->gen = gen;
+    }
+    offer->rid = rid;
+    answer (in, fx, CTKI_WELCOME, offer->sid, 1);
     fx->answer.u.welcome = (ctki_welcome_t){.inc = in->setup.inc,
                                             .nonce = hello->nonce,
                                             .credit_frame = in->setup.window_frames,
@@ -166,8 +245,9 @@ static void welcome_new (ctki_in_t *in, uint64_t rid, const ctki_hello_t *hello,
 
 /* Another process claims the pid. The one that has the session is asked whether
  * it lives; until it has answered, or has not, the other one waits. */
-static void on_newcomer (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_hello_t *hello)
+static void on_newcomer (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_frame_t *frame)
 {
+    const ctki_hello_t *hello = &frame->u.hello;
     ctki_newcomer_t *newcomer = &in->newcomer;
     if (newcomer->on && newcomer->hello.inc != hello->inc)
         return; /* one at a time: it will greet again */
@@ -180,6 +260,7 @@ static void on_newcomer (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki
     }
     newcomer->hello = *hello;
     newcomer->rid = rid;
+    newcomer->gen = frame->gen;
 }
 
 /* Who greets again has missed the final acknowledgement, or it was given up. */
@@ -235,16 +316,18 @@ static void on_hello (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
     else if (in->leaving)
         reject (in, fx, 0, hello->inc, CTKI_WHY_CLOSING);
     else if (in->open && !in->left && !in->gone && !in->quarantined && in->inc != hello->inc
-             && !(in->half.on && in->half.inc == hello->inc))
-        on_newcomer (in, now_us, rid, hello);
+             && !offer_to (in, hello->inc))
+        on_newcomer (in, now_us, rid, frame);
     else {
         fx->valid = true;
-        welcome_new (in, rid, hello, fresh_sid, fx);
+        if (in->newcomer.hello.inc == hello->inc)
+            in->newcomer.on = false; /* it waits no more: this is its answer */
+        welcome_new (in, now_us, rid, hello, frame->gen, fresh_sid, fx);
     }
 }
 
 /* The probe of who has the session was answered, or was not. */
-static void decide (ctki_in_t *in, uint64_t fresh_sid, ctki_effects_t *fx)
+static void decide (ctki_in_t *in, int64_t now_us, uint64_t fresh_sid, ctki_effects_t *fx)
 {
     ctki_newcomer_t newcomer = in->newcomer;
     in->newcomer.on = false;
@@ -253,7 +336,7 @@ static void decide (ctki_in_t *in, uint64_t fresh_sid, ctki_effects_t *fx)
     if (newcomer.heard && in->open)
         reject (in, fx, 0, newcomer.hello.inc, CTKI_WHY_DUPLICATE);
     else
-        welcome_new (in, newcomer.rid, &newcomer.hello, fresh_sid, fx);
+        welcome_new (in, now_us, newcomer.rid, &newcomer.hello, newcomer.gen, fresh_sid, fx);
 }
 
 /* When the newcomer's fate can be decided. */
@@ -273,24 +356,26 @@ bool ctki_in_tick (ctki_in_t *in, int64_t now_us, uint64_t fresh_sid, ctki_effec
         in->newcomer.on = false;
         return false;
     }
-    decide (in, fresh_sid, fx);
+    decide (in, now_us, fresh_sid, fx);
     return true;
 }
 
-/* The first frame with the offered sid proves the sender alive and completes
- * the handshake: a dead process can never send one (R7). */
-static void commit (ctki_in_t *in, uint32_t gen, ctki_effects_t *fx)
+/* The first frame with an offered sid proves the sender alive and completes the
+ * handshake: a process that was dead when it was offered can never send one (R7). */
+static void commit (ctki_in_t *in, unsigned which, uint32_t gen, ctki_effects_t *fx)
 {
+    ctki_offer_t offer = in->offer[which];
+    remove_offer (in, which);
     if (in->open)
-        fx->sid_ended[1] = in->sid;
+        end_sid (fx, in->sid);
     drop_partial (in);
     in->open = true;
     in->left = false;
-    in->sid = in->half.sid;
-    in->inc = in->half.inc;
+    in->sid = offer.sid;
+    in->inc = offer.inc;
+    in->offered_us = offer.us;
     in->gen = gen;
-    in->rid = in->half.rid;
-    in->half.on = false;
+    in->rid = offer.rid;
     in->expected = 1;
     in->received = in->received_byte = 0;
     in->consumed = in->consumed_byte = in->consumed_frame = 0;
@@ -560,8 +645,10 @@ void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
         judge (in, now_us, fx);
         return;
     }
-    if (in->half.on && frame->sid == in->half.sid) {
-        commit (in, frame->gen, fx);
+    unsigned offer = offer_of (in, frame->sid);
+    if (CTKI_UNLIKELY (offer < CTKI_OFFERS)) {
+        commit (in, offer, frame->gen, fx);
+        drop_offers (in, offer, 0, INT64_MAX, fx); /* the older ones */
         if (in->leaving)
             owe (in, now_us); /* it learns from the first acknowledgement that it came too late */
     }
@@ -591,15 +678,12 @@ void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
 
 /* ---- what the other connection knows */
 
-void ctki_in_incarnation (ctki_in_t *in, uint64_t inc, ctki_effects_t *fx)
+void ctki_in_incarnation (ctki_in_t *in, uint64_t inc, int64_t alive_us, ctki_effects_t *fx)
 {
     *fx = (ctki_effects_t) {0};
-    if (in->half.on && in->half.inc != inc) {
-        fx->sid_ended[0] = in->half.sid;
-        in->half.on = false;
-    }
+    drop_offers (in, 0, inc, alive_us, fx); /* who answers a later one was alive later */
     if (in->open && in->inc != inc) {
-        fx->sid_ended[1] = in->sid;
+        end_sid (fx, in->sid);
         in->open = false;
         drop_partial (in);
         in->ack_at_us = CTKI_FOREVER;
@@ -669,11 +753,11 @@ int64_t ctki_in_deadline (const ctki_in_t *in)
 void ctki_in_leave (ctki_in_t *in, int64_t now_us)
 {
     in->leaving = true;
-    if (!in->open && in->half.on) {
+    if (!in->open && ctki_in_offers (in)) {
         /* The sender has, or will have, our WELCOME and takes the session for open.
          * Nothing is taken in it any more, so no proof is needed to tell it so. */
         ctki_effects_t effects = {0};
-        commit (in, 0, &effects);
+        commit (in, 0, 0, &effects);
     }
     in->confirmed = !in->open || in->left || in->quarantined;
     if (!in->confirmed)

@@ -21,6 +21,22 @@ void ctki_out_init (ctki_out_t *out, const ctki_session_setup_t *setup, int64_t 
 
 /* ---- sessions */
 
+/* The window is open; should it close again, that is another time, and the first
+ * probe goes out soon. */
+static void unstall (ctki_out_t *out)
+{
+    out->stalled_us = 0;
+    out->probe_wait_us = CTKI_PROBE_MIN_MS * CTKI_MS;
+}
+
+static void raise_credit (ctki_out_t *out, uint64_t frame, uint64_t byte)
+{
+    if (frame > out->credit_frame || byte > out->credit_byte)
+        unstall (out);
+    out->credit_frame = CTKI_MAX (out->credit_frame, frame);
+    out->credit_byte = CTKI_MAX (out->credit_byte, byte);
+}
+
 /* Starts numbering anew under a sid of a receiver that knows nothing. False: no memory. */
 static bool new_session (ctki_out_t *out, const ctki_frame_t *frame)
 {
@@ -29,9 +45,8 @@ static bool new_session (ctki_out_t *out, const ctki_frame_t *frame)
         return false;
     out->sid = frame->sid;
     out->peer_inc = frame->u.welcome.inc;
-    out->cut_charge = 0;
-    out->credit_frame = frame->u.welcome.credit_frame;
-    out->credit_byte = frame->u.welcome.credit_byte;
+    out->cut_charge = out->credit_frame = out->credit_byte = 0;
+    raise_credit (out, frame->u.welcome.credit_frame, frame->u.welcome.credit_byte);
     out->leaving = out->leaving_seen = false;
     out->stuck_ms = 0;
     out->probe = 0; /* the receiver counts anew */
@@ -43,8 +58,7 @@ static bool resume (ctki_out_t *out, int64_t now_us, const ctki_frame_t *frame)
 {
     if (!ctki_ring_acknowledge (out, now_us, frame->n, frame->u.welcome.consumed))
         return false;
-    out->credit_frame = CTKI_MAX (out->credit_frame, frame->u.welcome.credit_frame);
-    out->credit_byte = CTKI_MAX (out->credit_byte, frame->u.welcome.credit_byte);
+    raise_credit (out, frame->u.welcome.credit_frame, frame->u.welcome.credit_byte);
     if (out->send > out->una)
         ctki_ring_rewind (out);
     out->want_ping = true; /* it tells the receiver the way back */
@@ -76,6 +90,8 @@ static bool on_welcome (ctki_out_t *out, int64_t now_us, const ctki_frame_t *fra
         || !enter_session (out, now_us, frame))
         return false;
     out->state = CTKI_OUT_OPEN;
+    out->alive_from_us = out->nonce_us;
+    out->alive_to_us = now_us;
     out->ack_us = now_us;
     out->rejected = 0;
     out->hello_wait_us = CTKI_HELLO_MIN_MS * CTKI_MS;
@@ -106,13 +122,9 @@ static bool on_ack (ctki_out_t *out, int64_t now_us, const ctki_frame_t *frame)
     if (frame->sid != out->sid || out->sid == 0 || frame->n < out->una || frame->n > out->given)
         return false;
     const ctki_ack_t *ack = &frame->u.ack;
-    bool opened = ack->credit_frame > out->credit_frame || ack->credit_byte > out->credit_byte;
     if (!ctki_ring_acknowledge (out, now_us, frame->n, ack->consumed))
         return false;
-    out->credit_frame = CTKI_MAX (out->credit_frame, ack->credit_frame);
-    out->credit_byte = CTKI_MAX (out->credit_byte, ack->credit_byte);
-    if (opened)
-        out->probe_wait_us = CTKI_PROBE_MIN_MS * CTKI_MS;
+    raise_credit (out, ack->credit_frame, ack->credit_byte);
     if (frame->flags & CTKI_F_PONG)
         measure (out, now_us, ack->stamp);
     if (frame->flags & CTKI_F_PROBE) {
@@ -131,6 +143,15 @@ static void greet (ctki_out_t *out, int64_t now_us)
 {
     out->state = CTKI_OUT_GREET;
     out->hello_at_us = now_us;
+}
+
+/* An answer to an older greeting is none any more: it may be that of a dead process. */
+static void greet_anew (ctki_out_t *out, int64_t now_us, uint64_t nonce)
+{
+    out->nonce = nonce;
+    out->nonce_us = now_us;
+    out->hello_wait_us = CTKI_HELLO_MIN_MS * CTKI_MS;
+    greet (out, now_us);
 }
 
 static bool on_reset (ctki_out_t *out, int64_t now_us, const ctki_frame_t *frame)
@@ -207,10 +228,8 @@ void ctki_out_link_up (ctki_out_t *out, int64_t now_us, uint64_t nonce)
     if (out->state == CTKI_OUT_ENDED)
         return;
     out->gen++;
-    out->nonce = nonce;
     out->asked_us = 0;
-    out->hello_wait_us = CTKI_HELLO_MIN_MS * CTKI_MS;
-    greet (out, now_us);
+    greet_anew (out, now_us, nonce);
 }
 
 void ctki_out_link_down (ctki_out_t *out, int64_t now_us)
@@ -221,21 +240,32 @@ void ctki_out_link_down (ctki_out_t *out, int64_t now_us)
     out->link_us = now_us;
 }
 
-bool ctki_out_incarnation (ctki_out_t *out, int64_t now_us, uint64_t inc, uint64_t nonce)
+/* Which of the two came later is not known: who answers now, did. */
+static void greet_whoever_is_there (ctki_out_t *out, int64_t now_us, const ctki_proof_t *proof, uint64_t nonce)
 {
-    if (out->state == CTKI_OUT_ENDED || out->peer_inc == inc)
+    if (out->nonce_us <= proof->to_us && out->state != CTKI_OUT_NOLINK)
+        greet_anew (out, now_us, nonce);
+}
+
+bool ctki_out_incarnation (ctki_out_t *out, int64_t now_us, const ctki_proof_t *proof, uint64_t nonce)
+{
+    if (out->state == CTKI_OUT_ENDED || out->peer_inc == proof->inc)
         return true;
+    if (out->sid && out->alive_from_us > proof->to_us)
+        return true;
+    if (out->sid && out->alive_to_us >= proof->from_us && now_us - proof->to_us < out->setup.down_us) {
+        greet_whoever_is_there (out, now_us, proof, nonce);
+        return false;
+    }
     if (!ctki_fate_restart (out)) /* also without a session: what is queued was for the former one, and is carried */
         return false;
     out->sid = 0;
-    out->peer_inc = inc;
+    out->peer_inc = proof->inc;
     out->leaving = out->leaving_seen = out->want_ping = false;
     out->stalled_us = 0;
     out->stuck_ms = 0;
-    out->nonce = nonce; /* an answer to an older greeting may be that of a dead process */
-    out->hello_wait_us = CTKI_HELLO_MIN_MS * CTKI_MS;
     if (out->state != CTKI_OUT_NOLINK)
-        greet (out, now_us);
+        greet_anew (out, now_us, nonce);
     return true;
 }
 
@@ -393,7 +423,7 @@ static bool make_data (ctki_out_t *out, int64_t now_us, ctki_emit_t *emit)
             out->stalled_us = now_us; /* no credit (or no memory) for what is there */
         return false;
     }
-    out->stalled_us = 0;
+    unstall (out);
     control (out, emit, CTKI_DATA);
     emit->frame.n = out->send;
     emit->sent = ctki_ring_at (out, out->send);

@@ -627,7 +627,7 @@ START_TEST (test_in_reject)
         ctki_effects_t fx = give (&in, frame);
         ck_assert (fx.reply && fx.answer.type == CTKI_REJECT && !fx.valid);
         ck_assert_uint_eq (fx.answer.u.reason, reasons[which]);
-        ck_assert (!in.half.on && !in.open);
+        ck_assert (!ctki_in_offers (&in) && !in.open);
     }
 }
 END_TEST
@@ -650,10 +650,78 @@ START_TEST (test_in_half)
     fx = give (&in, data (1));
     ck_assert_int_eq (fx.give, CTKI_GIVE_RUN);
     fx = give_from (&in, RID + 1, there (CTKI_PING, FRESH_SID, 1));
-    ck_assert (fx.opened && fx.sid_ended[1] == SID);
+    ck_assert (fx.opened && fx.sid_ended[0] == SID && !fx.sid_ended[1]);
     ck_assert (in.sid == FRESH_SID && in.rid == RID + 1 && in.expected == 1);
     fx = give (&in, data (2)); /* the dead one's last */
     ck_assert (fx.reply && fx.answer.type == CTKI_RESET);
+    ctki_in_fini (&in);
+}
+END_TEST
+
+/* A greeting of a dead process that is read late does not void what was offered to
+ * the living one, which opens it; offers that are older are void then, newer ones are not. */
+START_TEST (test_in_offers)
+{
+    ctki_in_t in;
+    ctki_effects_t fx;
+    start_in (&in, ABSENT);
+    for (uint64_t i = 0; i < CTKI_OFFERS; i++) {
+        ctki_frame_t frame = hello (INC_OUT + i, 0, 1);
+        ctki_in_receive (&in, US_START, RID + i, &frame, FRESH_SID + i, &fx);
+        ck_assert (fx.sid_offered == FRESH_SID + i && !fx.sid_ended[0]);
+    }
+    fx = give_from (&in, RID + 2, there (CTKI_PING, FRESH_SID + 2, 1));
+    ck_assert (fx.opened && in.inc == INC_OUT + 2 && in.rid == RID + 2);
+    ck_assert (fx.sid_ended[0] == FRESH_SID + 1 && fx.sid_ended[1] == FRESH_SID && !fx.sid_ended[2]);
+    fx = give_from (&in, RID, there (CTKI_PING, FRESH_SID, 1));
+    ck_assert (!fx.opened && fx.answer.type == CTKI_RESET);
+    fx = give_from (&in, RID + 3, there (CTKI_PING, FRESH_SID + 3, 1));
+    ck_assert (fx.opened && fx.sid_ended[0] == FRESH_SID + 2);
+    ctki_in_fini (&in);
+}
+END_TEST
+
+/* Only so many are kept: the oldest offer gives way. */
+START_TEST (test_in_offers_full)
+{
+    ctki_in_t in;
+    ctki_effects_t fx;
+    start_in (&in, ABSENT);
+    for (uint64_t i = 0; i <= CTKI_OFFERS; i++) {
+        ctki_frame_t frame = hello (INC_OUT + i, 0, 1);
+        ctki_in_receive (&in, US_START, RID, &frame, FRESH_SID + i, &fx);
+        ck_assert_uint_eq (fx.sid_ended[0], i == CTKI_OFFERS ? FRESH_SID : 0);
+    }
+    ctki_in_withdraw (&in);
+    ctki_in_incarnation (&in, INC_OUT + 2, US_START, &fx);
+    ck_assert (fx.sid_ended[0] == FRESH_SID + 3 && fx.sid_ended[1] == FRESH_SID + 1 && !fx.sid_ended[2]);
+    ck_assert (in.offer[0].sid == FRESH_SID + 2 && in.offer[1].sid == 0);
+    ctki_in_fini (&in);
+}
+END_TEST
+
+/* Who was offered a session and greets anew on a later connection, not in that
+ * session, has given it up, and is offered another one; who has only sent an
+ * older greeting has not. */
+START_TEST (test_in_offer_given_up)
+{
+    ctki_in_t in;
+    ctki_effects_t fx;
+    start_in (&in, ABSENT);
+    static const struct {
+        uint64_t prev_sid, nonce;
+        uint32_t gen;
+        uint64_t offered;
+    } greetings[] = {{0, NONCE, 2, FRESH_SID},         {0, NONCE, 2, FRESH_SID},
+                     {FRESH_SID, NONCE + 1, 3, FRESH_SID}, {0, NONCE, 2, FRESH_SID},
+                     {0, NONCE + 2, 3, FRESH_SID + 4}};
+    for (uint64_t i = 0; i < sizeof greetings / sizeof greetings[0]; i++) {
+        ctki_frame_t frame = hello (INC_OUT, greetings[i].prev_sid, greetings[i].gen);
+        frame.u.hello.nonce = greetings[i].nonce;
+        ctki_in_receive (&in, US_START, RID, &frame, FRESH_SID + i, &fx);
+        ck_assert_uint_eq (fx.answer.sid, greetings[i].offered);
+        ck_assert_uint_eq (fx.sid_ended[0], i == 4 ? FRESH_SID : 0);
+    }
     ctki_in_fini (&in);
 }
 END_TEST
@@ -925,7 +993,7 @@ START_TEST (test_in_leave_half)
     ctki_in_t in;
     uint64_t n = 0;
     start_in (&in, HALF);
-    uint64_t offered = in.half.sid;
+    uint64_t offered = in.offer[0].sid;
     ctki_in_leave (&in, US_START);
     ck_assert (!in.confirmed);
     ck_assert_int_eq (acknowledgement (&in, US_START, &n) & CTKI_F_LEAVING, CTKI_F_LEAVING);
@@ -959,6 +1027,9 @@ Suite *ctki_suite_session (void)
     tcase_add_test (out, test_out_peer_state);
     tcase_add_test (in, test_in_reject);
     tcase_add_test (in, test_in_half);
+    tcase_add_test (in, test_in_offers);
+    tcase_add_test (in, test_in_offers_full);
+    tcase_add_test (in, test_in_offer_given_up);
     tcase_add_test (in, test_in_way_back);
     tcase_add_test (in, test_in_gap);
     tcase_add_test (in, test_in_ack_clock);
