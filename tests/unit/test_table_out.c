@@ -530,10 +530,10 @@ static const row_t rows[] = {
      "=a       =a       =a       =a       =a       =a       =a "
      "=a      =a      =a      =a      =a      =a      =a      =e"},
     {"asked: another incarnation", asked_other,
-     "n//      n//s!?x  n//sxl   g/H/     g/H/     g/H/s!?x g/H/sx "
+     "n//x     n//s!?x  n//sxl   g/H/x    g/H/x    g/H/s!?x g/H/sx "
      "g/H/sx  g/H/s!?x g/H/s!?x g/H/sx  g/H/sxl e//s!?x e//sx   =e"},
     {"the same without memory", asked_no_memory,
-     "n//      =m       =m       g/H/     g/H/     =m       =m "
+     "=m       =m       =m       =m       =m       =m       =m "
      "=m      =m      =m      =m      =m      =m      =m      =e"},
     /* its owner */
     {"an envelope to send", push_one,
