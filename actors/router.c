@@ -75,7 +75,7 @@ struct ctki_router {
     int lock_fd;           /* -1: none */
     ctki_map_t sids;       /* session id to inbound */
     inbound_t *inbounds;   /* all of members */
-    ctki_map_t tombs;      /* pid of a removed peer to its inbound: if both come back, nothing is lost (R17) */
+    inbound_t *tombs;      /* of removed peers: if both come back, nothing is lost (R17); a list, to need no memory */
     inbound_t *due;        /* those with an acknowledgement or an expiry ahead */
     ctki_peer_t *ring;     /* peers whose sender is to be rung after this pass */
     int64_t retry_us;      /* when to try again to start threads; CTKI_FOREVER: none failed */
@@ -337,33 +337,65 @@ static void link_inbound (ctki_router_t *router, ctki_peer_t *peer, inbound_t *i
         ctki_in_leave (&inbound->in, ctki_now_us ());
 }
 
-/* The receiving half of a peer that was removed and is a member again. */
-static inbound_t *revive (ctki_router_t *router, ctki_peer_t *peer)
+static void forget_offers (ctki_router_t *router, const inbound_t *inbound)
 {
-    inbound_t *inbound = ctki_map_get (&router->tombs, (uint64_t) peer->pid);
-    if (!inbound)
-        return NULL;
-    ctki_flow_t *flow = ctki_flow_new (peer, false);
-    if (!flow)
-        return NULL;
-    if (inbound->in.open && ctki_map_put (&router->sids, inbound->in.sid, inbound)) {
+    for (unsigned i = 0; i < CTKI_OFFERS; i++) {
+        if (inbound->in.offer[i].sid)
+            ctki_map_remove (&router->sids, inbound->in.offer[i].sid);
+    }
+}
+
+/* Its sessions, the open one and those that were offered, are found again. -1: no memory. */
+static int find_again (ctki_router_t *router, inbound_t *inbound)
+{
+    const ctki_in_t *in = &inbound->in;
+    int rc = in->open ? ctki_map_put (&router->sids, in->sid, inbound) : 0;
+    for (unsigned i = 0; rc == 0 && i < CTKI_OFFERS && in->offer[i].sid; i++)
+        rc = ctki_map_put (&router->sids, in->offer[i].sid, inbound);
+    if (rc) {
+        ctki_map_remove (&router->sids, in->sid);
+        forget_offers (router, inbound);
+    }
+    return rc;
+}
+
+/* Where the list of tombs has that of a pid; it points to NULL if there is none. */
+static inbound_t **find_tomb (ctki_router_t *router, ctalk_pid_t pid)
+{
+    inbound_t **link = &router->tombs;
+    while (*link && (*link)->in.setup.peer != pid)
+        link = &(*link)->next;
+    return link;
+}
+
+/* The receiving half of a peer that was removed and is a member again. */
+static inbound_t *revive (ctki_router_t *router, ctki_peer_t *peer, inbound_t **tomb)
+{
+    inbound_t *inbound = *tomb;
+    ctki_flow_t *flow = ctki_flow_new (peer, false), *spare = flow ? ctki_flow_new (peer, false) : NULL;
+    if (!spare || find_again (router, inbound)) {
         ctki_flow_release (&router->node->inbox, flow);
+        ctki_flow_release (&router->node->inbox, spare);
         return NULL;
     }
     /* What it had received counts as consumed: those figures went with the old record. */
-    flow->consumed = inbound->in.received;
-    flow->byte = inbound->in.received_byte - inbound->in.partial_charge;
-    flow->frames = inbound->in.expected - 1 - inbound->in.partial_frames;
+    if (inbound->in.open) {
+        flow->consumed = inbound->in.received;
+        flow->byte = inbound->in.received_byte - inbound->in.partial_charge;
+        flow->frames = inbound->in.expected - 1 - inbound->in.partial_frames;
+    }
     inbound->flow = flow;
-    ctki_map_remove (&router->tombs, (uint64_t) peer->pid);
+    inbound->spare = spare;
+    *tomb = inbound->next;
     link_inbound (router, peer, inbound);
     return inbound;
 }
 
 static inbound_t *new_inbound (ctki_router_t *router, ctki_peer_t *peer)
 {
-    if (ctki_map_get (&router->tombs, (uint64_t) peer->pid))
-        return revive (router, peer);
+    inbound_t **tomb = find_tomb (router, peer->pid);
+    if (*tomb)
+        return revive (router, peer, tomb);
     inbound_t *inbound = ctki_alloc_zero (sizeof *inbound);
     if (!inbound)
         return NULL;
@@ -389,11 +421,7 @@ static void unlink_inbound (ctki_router_t *router, inbound_t *inbound)
     }
     if (inbound->in.open)
         ctki_map_remove (&router->sids, inbound->in.sid);
-    for (unsigned i = 0; i < CTKI_OFFERS; i++) {
-        if (inbound->in.offer[i].sid)
-            ctki_map_remove (&router->sids, inbound->in.offer[i].sid);
-        inbound->in.offer[i].sid = 0;
-    }
+    forget_offers (router, inbound);
     inbound->due = false;
     if (inbound->next)
         inbound->next->prev = inbound->prev;
@@ -415,12 +443,15 @@ static void end_inbound (inbound_t *inbound)
     ctki_free (inbound);
 }
 
-/* The peer is no member any more: its receiving half is kept in case it comes back. */
+/* The peer is no member any more: its receiving half is kept in case it comes back,
+ * also one that was only offered a session: its sender takes that for open. */
 static void bury (ctki_router_t *router, inbound_t *inbound)
 {
-    uint64_t pid = (uint64_t) inbound->peer->pid;
     unlink_inbound (router, inbound);
-    if (!inbound->in.open || ctki_map_put (&router->tombs, pid, inbound))
+    if (inbound->in.open || ctki_in_offers (&inbound->in)) {
+        inbound->next = router->tombs;
+        router->tombs = inbound;
+    } else
         end_inbound (inbound);
 }
 
@@ -1344,9 +1375,10 @@ static void close_router (void *self)
         unlink_inbound (router, inbound);
         end_inbound (inbound);
     }
-    for (size_t i = 0; i < router->tombs.capacity; i++) {
-        if (router->tombs.slots[i].value)
-            end_inbound (router->tombs.slots[i].value);
+    while (router->tombs) {
+        inbound_t *inbound = router->tombs;
+        router->tombs = inbound->next;
+        end_inbound (inbound);
     }
     if (router->sock && router->bound[0])
         ctki_sock_unbind (router->sock, router->bound, UNBIND_MS);
@@ -1489,7 +1521,6 @@ uint64_t ctki_router_stop (ctki_router_t **router_p)
         ctki_free (router->out_tombs.slots[i].value);
     ctki_map_fini (&router->out_tombs);
     ctki_map_fini (&router->sids);
-    ctki_map_fini (&router->tombs);
     ctki_free (router->inlet);
     ctki_restart_destroy (&router->restart);
     ctki_free (router);

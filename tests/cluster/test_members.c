@@ -1,6 +1,8 @@
 /*
  * test_members.c - peers that are added and removed while the server runs.
  */
+#include "src/sock.h"
+#include "src/wire.h"
 #include "tests/cluster/suites.h"
 #include "tests/support/support.h"
 
@@ -223,6 +225,96 @@ START_TEST (churn_under_load)
 }
 END_TEST
 
+/* ---- a sender that speaks by hand */
+
+static ctki_sock_t *dealer;
+
+static void dial_by_hand (ctalk_server_t *server)
+{
+    ctki_sock_options_t options = {.send_frames = 16, .receive_frames = 16, .frame_bytes = 1024};
+    ck_assert_int_eq (ctki_context_ref (1, NULL), 0);
+    dealer = ctki_sock_dealer (&options);
+    ck_assert_ptr_nonnull (dealer);
+    ck_assert_int_eq (ctki_sock_connect (dealer, ctalk_server_endpoint (server)), 0);
+}
+
+static void hang_up (void)
+{
+    ctki_sock_close (&dealer);
+    ctki_context_unref ();
+}
+
+static bool sent_by_hand (void *frame)
+{
+    uint8_t bytes[CTKI_CONTROL_BYTES];
+    ctki_part_t part = {.data = bytes, .size = ctki_wire_encode (frame, bytes, sizeof bytes)};
+    return ctki_sock_send (dealer, 0, &part, 1) == 0;
+}
+
+static bool received_by_hand (void *frame)
+{
+    ctki_message_t message;
+    if (ctki_sock_receive (dealer, &message))
+        return false;
+    ck_assert_int_eq (message.count, 1);
+    const char *bad = ctki_wire_decode (frame, message.data[0], message.size[0], NULL, 0);
+    ck_assert_msg (bad == NULL, "%s", bad);
+    ctki_message_close (&message);
+    return true;
+}
+
+/* As the library makes it of the cluster's name. */
+static void make_cluster_id (uint8_t *id, const char *name)
+{
+    size_t length = strlen (name);
+    uint64_t forth = UINT64_C (0xcbf29ce484222325), back = forth;
+    for (size_t i = 0; i < length; i++) {
+        forth = (forth ^ (uint8_t) name[i]) * UINT64_C (0x100000001b3);
+        back = (back ^ (uint8_t) name[length - 1 - i]) * UINT64_C (0x100000001b3);
+    }
+    ctki_put64 (id, forth);
+    ctki_put64 (id + 8, back ^ length);
+}
+
+/* What is answered to a greeting of pid 9 that has this session. */
+static ctki_frame_t greet_by_hand (uint64_t sid)
+{
+    ctki_frame_t hello = {.version = CTKI_WIRE_VERSION, .type = CTKI_HELLO, .n = 1, .gen = 1}, answer;
+    hello.u.hello = (ctki_hello_t){.src = 9, .dst = 1, .inc = 99, .nonce = 5, .prev_sid = sid, .version_min = 1,
+                                   .version_max = 1};
+    make_cluster_id (hello.u.hello.cluster_id, ctalk_config_get (cluster.config, "Cluster"));
+    ck_assert (ctki_test_until (sent_by_hand, &hello, ctki_test_long_ms ()));
+    ck_assert (ctki_test_until (received_by_hand, &answer, ctki_test_long_ms ()));
+    return answer;
+}
+
+/* A peer that was offered a session, removed before it used it, and added again is offered the same one: it may have sent
+ * with it, and would else have to take that for lost. */
+START_TEST (removed_half_open)
+{
+    ctki_cluster_open (&cluster, 1, NULL);
+    ctalk_server_t *server = cluster.server[1];
+    CTKI_SUCCEEDS (ctalk_server_add_peer (server, 9, "127.0.0.1:9"));
+    dial_by_hand (server);
+    ctki_frame_t first = greet_by_hand (0);
+    ck_assert_int_eq (first.type, CTKI_WELCOME);
+    CTKI_SUCCEEDS (ctalk_server_remove_peer (server, 9));
+    ctki_frame_t refusal = greet_by_hand (first.sid);
+    ck_assert_int_eq (refusal.type, CTKI_REJECT);
+    ck_assert_uint_eq (refusal.u.reason, CTKI_WHY_UNKNOWN_PID);
+    CTKI_SUCCEEDS (ctalk_server_add_peer (server, 9, "127.0.0.1:9"));
+    ctki_frame_t second = greet_by_hand (first.sid);
+    ck_assert_int_eq (second.type, CTKI_WELCOME);
+    ck_assert_uint_eq (second.sid, first.sid);
+    ctki_frame_t ping = {.version = CTKI_WIRE_VERSION, .type = CTKI_PING, .sid = first.sid, .n = 1, .gen = 1}, ack;
+    ck_assert (ctki_test_until (sent_by_hand, &ping, ctki_test_long_ms ()));
+    ck_assert (ctki_test_until (received_by_hand, &ack, ctki_test_long_ms ()));
+    ck_assert_int_eq (ack.type, CTKI_ACK);
+    hang_up ();
+    ctki_cluster_close_abandoning (&cluster, 0);
+}
+END_TEST
+
 Suite *ctki_suite_members (void)
 {
     Suite *suite = suite_create ("members");
@@ -236,6 +328,7 @@ Suite *ctki_suite_members (void)
     tcase_add_test (tcase, waiting_send_ends);
     tcase_add_test (tcase, idle_peer_is_removed);
     tcase_add_test (tcase, removed_and_added_again);
+    tcase_add_test (tcase, removed_half_open);
     tcase_add_test (tcase, churn_under_load);
     suite_add_tcase (suite, tcase);
     return suite;

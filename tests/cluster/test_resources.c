@@ -202,27 +202,16 @@ END_TEST
 /* A lazy sender that gets no thread, or no socket: the send is accepted all the same, and arrives when it is tried again. */
 START_TEST (lazy_sender)
 {
-    static const char *const words[] = {"cannot start its sender", ""};
+    enum { PIPE_SOCKETS = 2 }; /* its pipe is made first: without that there is no sender that could be tried again */
+    long k = kinds[_i].code == EMFILE ? PIPE_SOCKETS : 0;
     ctki_cluster_t cluster;
     ctki_cluster_open (&cluster, 2, CTKI_OPTIONS ("Senders", "lazy"));
-    ctalk_log_set (count_lines, (void *) (uintptr_t) words[0], CTALK_LOG_DEBUG);
-    ctalk_server_t *one = ctki_cluster_start (1, cluster.config);
-    char endpoint[80];
-    (void) snprintf (endpoint, sizeof endpoint, "%s", ctalk_server_endpoint (cluster.server[2]));
-    (void) kinds[_i].arm (_i ? 2 : 0, 1); /* its pipe can be made */
-    int rc = ctalk_server_add_peer (one, 2, endpoint);
-    (void) kinds[_i].arm (-1, 0);
-    ck_assert_msg (rc == 0 || errno == kinds[_i].code, "%s", strerror (errno));
-    if (rc)
-        CTKI_SUCCEEDS (ctalk_server_add_peer (one, 2, endpoint));
-    (void) kinds[_i].arm (_i ? 2 : 0, 1);
-    ctki_traffic_send (one, 2, 7, "arrives");
+    (void) kinds[_i].arm (k, 1);
+    ctki_traffic_send (cluster.server[1], 2, 7, "arrives");
     ctki_traffic_expect (cluster.server[2], 1, 7, "arrives");
-    long made = kinds[_i].arm (-1, 0);
-    ck_assert_int_gt (made, _i ? 2 : 0);
-    ctalk_log_set (NULL, NULL, 0);
-    ck_assert_int_eq (ctalk_server_close (&one, ctki_test_long_ms ()), 0);
-    (void) ctki_cluster_close_abandoning (&cluster, 0);
+    ck_assert_int_gt (kinds[_i].arm (-1, 0), k + 1); /* one failed, and there was another try */
+    ctki_traffic_exchange (&cluster, 5);
+    ctki_cluster_close (&cluster);
 }
 END_TEST
 
