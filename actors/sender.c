@@ -561,17 +561,18 @@ static void keep_link (ctki_sender_t *sender, int64_t now_us)
         ctki_out_link_made (&sender->out, now_us, ctki_random64 ()); /* there is nothing to be torn down */
 }
 
-/* A session is over: envelopes that wait in the mailbox go with the others that
- * were never sent. Before any of them is. */
+/* A session is over: all that was accepted and is not settled goes to the next
+ * one, wherever it waits: in the session, the mailbox, or before the router. */
 static void count_carried (ctki_sender_t *sender)
 {
-    ctki_items_t items;
-    if (!sender->out.obit || !ctki_mailbox_take (&sender->mailbox, &items))
+    const ctki_peer_t *peer = sender->peer;
+    ctki_obit_t *obit = sender->out.obit;
+    if (CTKI_LIKELY (!obit || obit->counted))
         return;
-    for (ctki_item_t *item; (item = ctki_items_take (&items));) {
-        sender->out.obit->carried += item->count;
-        ctki_out_push (&sender->out, item);
-    }
+    settle (sender);
+    uint64_t settled = ctki_counted (&peer->delivered) + ctki_counted (&peer->abandoned);
+    obit->carried = ctki_counted (&peer->accepted) - settled;
+    obit->counted = true;
 }
 
 /* What a step does before the deadlines are looked at. Returns whether there may be more. */

@@ -83,6 +83,7 @@ typedef struct ctki_obit {
     struct ctki_obit *next; /* its owner's */
     uint64_t old_inc;
     uint64_t consumed, received, in_doubt, carried; /* envelopes */
+    bool counted; /* its owner's: carried is more than what the session had */
     size_t count;
     ctalk_fate_t fate[]; /* the received ones, then those in doubt or sent again */
 } ctki_obit_t;
