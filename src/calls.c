@@ -100,7 +100,7 @@ static bool make_known (ctki_caller_t *me)
 
 void ctki_calls_count_in (ctki_calls_t *calls)
 {
-    ctki_caller_t *me = &ctki_caller;
+    ctki_caller_t *me = ctki_caller_self ();
     bool outermost = me->counted == 0 && !atomic_load_explicit (&me->in, memory_order_relaxed);
     if (outermost && make_known (me)) {
         CTKI_STORE_LIGHT (&me->in, calls);
@@ -112,7 +112,7 @@ void ctki_calls_count_in (ctki_calls_t *calls)
 
 void ctki_calls_count_out (ctki_calls_t *calls)
 {
-    ctki_caller.counted--;
+    ctki_caller_self ()->counted--;
     atomic_fetch_sub (&calls->counted, 1);
 }
 

@@ -13,6 +13,7 @@ void ctki_outbox_init (ctki_outbox_t *outbox, ctki_pool_t *pool, size_t run_limi
 {
     memset (outbox, 0, sizeof *outbox);
     ctki_mailbox_init (&outbox->mailbox, pool, run_limit);
+    outbox->copy_bytes = CTKI_MAX ((size_t) CTKI_LARGE_BYTES, CTKI_MIN ((size_t) CTKI_COPY_BYTES, run_limit / 4));
     outbox->bell = bell;
     outbox->inbox = inbox;
 }
@@ -508,10 +509,12 @@ static int accept_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, 
 
 /* ---- sending */
 
-/* Whether the payload is shared on its way instead of copied into a batch. */
-static inline bool is_large (const ctalk_envelope_t *envelope)
+/* Whether the payload has memory of its own on its way instead of being copied
+ * into a batch. A frame costs far more than copying a few KiB; but the lock is
+ * held meanwhile, and a batch is cut where the next one does not fit. */
+static inline bool is_large (const ctki_outbox_t *outbox, const ctalk_envelope_t *envelope)
 {
-    return envelope->size >= CTKI_LARGE_BYTES;
+    return envelope->size >= outbox->copy_bytes;
 }
 
 /* Before a large payload is copied without the lock: would it be refused at once? */
@@ -563,7 +566,7 @@ static int send_small (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes,
         bool used;
         rc = accept_one (outbox, &envelopes[done], NULL, timeout_ms, deadline_us, &used);
         done += rc == 0;
-    } while (rc == 0 && done < count && !is_large (&envelopes[done]) && check (outbox, &envelopes[done]) == 0);
+    } while (rc == 0 && done < count && !is_large (outbox, &envelopes[done]) && check (outbox, &envelopes[done]) == 0);
     bool ring = outbox->mailbox.items.head && ctki_mailbox_filled (&outbox->mailbox);
     if (ring)
         ctki_count_locked (&outbox->rung, 1);
@@ -593,7 +596,7 @@ static inline bool send_at_once (ctki_outbox_t *outbox, const ctalk_envelope_t *
 /* The quick way for one envelope: true when it was sent. */
 static inline bool send_quickly (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope)
 {
-    if (is_large (envelope) || envelope->flags || check (outbox, envelope))
+    if (is_large (outbox, envelope) || envelope->flags || check (outbox, envelope))
         return false;
     ctki_outbox_lock (outbox);
     bool sent = send_at_once (outbox, envelope);
@@ -618,7 +621,7 @@ __attribute__ ((noinline)) static int send_slowly (ctki_outbox_t *outbox, const 
         rc = check (outbox, envelope);
         if (rc)
             count_refusal (outbox, NULL, rc);
-        else if (is_large (envelope)) {
+        else if (body || is_large (outbox, envelope)) {
             rc = send_large (outbox, envelope, body, timeout_ms, &deadline_us);
             accepted += rc == 0;
         } else

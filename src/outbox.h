@@ -27,6 +27,7 @@ typedef struct ctki_outbox {
     ctki_flow_t *local;  /* what the server sent to itself */
     ctki_peer_t *self;   /* the figures of that */
     uint64_t queue_bytes, message_bytes;
+    size_t copy_bytes; /* payloads from here on are not copied into a batch */
     bool closing;
     struct ctki_waiter *first, *last; /* the line */
     unsigned long pass;

@@ -46,7 +46,7 @@ static const char *no_endpoint (void *arg, size_t number)
     return NULL;
 }
 
-static void set_up (void)
+static void set_up_with (size_t run_limit)
 {
     ctki_sock_t *ends[2];
     ck_assert_int_eq (ctki_context_ref (1, NULL), 0);
@@ -54,8 +54,8 @@ static void set_up (void)
     hearer = ends[0];
     ctki_bell_init (&bell, ends[1]);
     ctki_inbox_init (&inbox, &bell);
-    pool = ctki_pool_new (ctki_writer_block_bytes (RUN_LIMIT), 4);
-    ctki_outbox_init (&outbox, pool, RUN_LIMIT, &bell, &inbox);
+    pool = ctki_pool_new (ctki_writer_block_bytes (run_limit), 4);
+    ctki_outbox_init (&outbox, pool, run_limit, &bell, &inbox);
     ctki_route_init (&outbox.route, no_endpoint, NULL);
     for (ctalk_pid_t pid = 1; pid <= PEERS; pid++)
         ck_assert_int_eq (ctki_route_list (&outbox.route, pid, 0), 0);
@@ -65,6 +65,11 @@ static void set_up (void)
     outbox.local = ctki_flow_new (outbox.self, true);
     for (int i = 0; i <= PEERS; i++)
         seen[i].count = 0;
+}
+
+static void set_up (void)
+{
+    set_up_with (RUN_LIMIT);
 }
 
 static ctki_peer_t *peer_of (ctalk_pid_t pid)
@@ -894,6 +899,48 @@ START_TEST (owned)
 }
 END_TEST
 
+/* The next item that was sent: how many envelopes it holds, and of what kind it is. */
+static void expect_item (ctki_items_t *items, ctki_item_kind_t kind, uint32_t count)
+{
+    ctki_item_t *item = ctki_items_take (items);
+    ck_assert_ptr_nonnull (item);
+    ck_assert_int_eq (item->kind, kind);
+    ck_assert_uint_eq (item->count, count);
+    note_item (item);
+    ctki_item_release (item);
+}
+
+/* What is copied goes into a batch up to a quarter of a frame and below 16 KiB;
+ * what is longer, or taken over, stands alone. */
+START_TEST (batched_or_alone)
+{
+    static const struct {
+        size_t run_limit, batched;
+    } limits[] = {{RUN_LIMIT, 4095}, {32768, 8191}, {65536, 16383}};
+    ctki_items_t items;
+    size_t batched = limits[_i].batched;
+    set_up_with (limits[_i].run_limit);
+    outbox.queue_bytes = MESSAGE_BYTES;
+    outbox.mailbox.writer.next_size = outbox.mailbox.writer.full; /* the first block, too */
+    ctki_buf_t *body = ctki_buf_new (4096);
+    ctki_payload_fill (body->data, 4096, SELF, 1, 5);
+    ctalk_envelope_t taken_over = {.pid = 1, .msg_id = 5, .data = body->data, .size = 4096};
+    ck_assert_int_eq (send_one (1, 1, batched / 2, 0), 0);
+    ck_assert_int_eq (send_one (1, 2, batched, 0), 0);
+    ck_assert_int_eq (send_one (1, 3, batched + 1, 0), 0);
+    ck_assert_int_eq (send_one (1, 4, 1, 0), 0);
+    ck_assert_int_eq (ctki_outbox_send (&outbox, &taken_over, 1, body, 0), 1);
+    ck_assert (ctki_mailbox_take (&outbox.mailbox, &items));
+    expect_item (&items, CTKI_RUN, 2);
+    expect_item (&items, CTKI_LARGE, 1);
+    expect_item (&items, CTKI_RUN, 1);
+    expect_item (&items, CTKI_LARGE, 1);
+    ck_assert_ptr_null (items.head);
+    check_seen (1, "12345");
+    tear_down ();
+}
+END_TEST
+
 /* ---- no memory */
 
 /* Sends of every kind; returns how many failed, each with ENOMEM and with nothing queued for it. */
@@ -1059,6 +1106,7 @@ Suite *ctki_suite_outbox (void)
     tcase_add_test (tcase, local);
     tcase_add_test (tcase, local_actor);
     tcase_add_test (tcase, owned);
+    tcase_add_loop_test (tcase, batched_or_alone, 0, 3);
     tcase_add_test (tcase, no_memory);
     tcase_add_loop_test (tcase, no_memory_in_line, 0, 2);
     tcase_add_test (tcase, threads);
