@@ -44,7 +44,8 @@ static ctki_obit_t *obit_of (uint64_t inc)
 static bool inbound (uint64_t inc)
 {
     ctki_restart_t *fresh = fresh_one ();
-    bool news = ctki_life_inbound (&life, inc, &fresh);
+    ctki_proof_t proof = {.inc = inc};
+    bool news = ctki_life_inbound (&life, &proof, &fresh);
     ck_assert_int_eq (fresh == NULL, news); /* taken exactly if it was needed */
     ctki_restart_destroy (&fresh);
     return news;

@@ -167,7 +167,7 @@ typedef void (*act_t) (ctki_in_t *in, int64_t *now_us, ctki_effects_t *fx);
 /* The session that a frame is about: the open one, or the offered one. */
 static uint64_t sid_of (const ctki_in_t *in)
 {
-    return in->open ? in->sid : in->half.on ? in->half.sid : SID;
+    return in->open ? in->sid : ctki_in_offers (in) ? in->offer[0].sid : SID;
 }
 
 /* A greeting that goes on with the open session from its frame n on, and says what was before that. */
@@ -258,8 +258,8 @@ FRAME (ping_gap, ping (sid_of (in), CTKI_MAX (in->expected, 1) + 2, CTKI_F_ACK_N
 FRAME (ping_probed, ping (sid_of (in), CTKI_MAX (in->expected, 1), CTKI_F_ACK_NOW, 1))
 FRAME (ping_seen, ping (sid_of (in), CTKI_MAX (in->expected, 1), CTKI_F_ACK_NOW | CTKI_F_LEAVING_SEEN, 0))
 FRAME (ping_foreign, ping (SID + 7, 1, CTKI_F_ACK_NOW, 0))
-FRAME_FROM (ping_offered, RID + 1, ping (in->half.on ? in->half.sid : SID + 7, 1, CTKI_F_ACK_NOW, 0))
-FRAME_FROM (data_offered, RID + 1, ctki_halves_data (in->half.on ? in->half.sid : SID + 7, 1))
+FRAME_FROM (ping_offered, RID + 1, ping (ctki_in_offers (in) ? in->offer[0].sid : SID + 7, 1, CTKI_F_ACK_NOW, 0))
+FRAME_FROM (data_offered, RID + 1, ctki_halves_data (ctki_in_offers (in) ? in->offer[0].sid : SID + 7, 1))
 FRAME (bye, ctki_halves_reason (CTKI_BYE, sid_of (in), CTKI_WHY_CLOSING))
 FRAME (bye_removed, ctki_halves_reason (CTKI_BYE, sid_of (in), CTKI_WHY_ABANDONED))
 FRAME (welcome, ctki_halves_welcome (sid_of (in), 1, true, INC))
@@ -283,8 +283,8 @@ EVENT (consumed_little, ctki_in_consumed (in, NOW, in->consumed + 1, in->consume
 EVENT (consumed_much, ctki_in_consumed (in, NOW, in->consumed + 30, in->consumed_byte + 2160, in->consumed_frame + 30))
 EVENT (leave, ctki_in_leave (in, NOW))
 EVENT (unreachable, ctki_in_unreachable (in))
-EVENT (proved_same, ctki_in_incarnation (in, INC, fx))
-EVENT (proved_other, ctki_in_incarnation (in, INC + 1, fx))
+EVENT (proved_same, ctki_in_incarnation (in, INC, NOW, fx))
+EVENT (proved_other, ctki_in_incarnation (in, INC + 1, NOW, fx))
 EVENT (end, ctki_in_end (in))
 EVENT (hurry, ctki_in_hurry (in, NOW))
 
@@ -332,7 +332,7 @@ static const row_t rows[] = {
 
     /* greetings */
     {"HELLO without the session", hello_again,
-     "h/W/vi    h/W/v     f/W/vi    f/W/vi    f/W/vi    n/W/vi    n/W/vi    f/W/vie "
+     "h/W/vi    h/W/v     f/W/vi    f/W/vi    f/W/vi    n/W/vi    n/W/vi    f/W/vi "
      "l/W/vi    l/W/vi    q/J/      f/W/vi    v/J/r     c/J/r     c/J/r"},
     {"HELLO: goes on", hello_resumed,
      "h/W/vi    h/W/v     o/R/v     o/R/v     o/R/v     n/R/v     n/R/v     f/R/v "
@@ -350,13 +350,13 @@ static const row_t rows[] = {
      "h/W/vi    h/W/v     o//m      o//m      o//m      n//m      n//m      f//m "
      "l//m      l//m      q/J/      g//m      v//m      c//m      c/J/r"},
     {"HELLO of another incarnation", hello_other,
-     "h/W/vi    h/W/vie   n/Ab/     n/Ab/     n/Ab/     =w        =w        f/W/v "
+     "h/W/vi    h/W/vi   n/Ab/     n/Ab/     n/Ab/     =w        =w        f/W/v "
      "l/W/vi    l/W/vi    q/J/r     f/W/vi    v/J/r     c/J/r     c/J/r"},
     {"HELLO of a third one", hello_third,
-     "h/W/vi    h/W/vie   n/Ab/     n/Ab/     n/Ab/     =w        =w        n/Ab/ "
+     "h/W/vi    h/W/vi   n/Ab/     n/Ab/     n/Ab/     =w        =w        n/Ab/ "
      "l/W/vi    l/W/vi    q/J/r     f/W/vi    v/J/r     c/J/r     c/J/r"},
     {"HELLO of another incarnation, 5 s later", hello_later,
-     "h/W/vi    h/W/vie   n/Ab/     n/Ab/     n/Ab/     =w        =w        f/W/v "
+     "h/W/vi    h/W/vi   n/Ab/     n/Ab/     n/Ab/     =w        =w        f/W/v "
      "l/W/vi    l/W/vi    q/W/vi    f/W/vi    v/JAl/r   c/J/r     c/J/r"},
     {"HELLO of another cluster", hello_cluster,
      "a/J/r     h/J/r     o/J/r     o/J/r     o/J/r     n/J/r     n/J/r     f/J/r "
@@ -492,8 +492,8 @@ static char state_letter (const ctki_in_t *in)
     if (in->leaving)
         return in->confirmed ? 'c' : 'v';
     if (!in->open)
-        return in->half.on ? 'h' : 'a';
-    return in->quarantined ? 'q' : in->left ? 'l' : in->newcomer.on ? 'n' : in->half.on ? 'f' : in->gone ? 'g' : 'o';
+        return ctki_in_offers (in) ? 'h' : 'a';
+    return in->quarantined ? 'q' : in->left ? 'l' : in->newcomer.on ? 'n' : ctki_in_offers (in) ? 'f' : in->gone ? 'g' : 'o';
 }
 
 static char *add (char *text, bool fact, char letter)

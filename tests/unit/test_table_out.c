@@ -310,14 +310,14 @@ EVENT (heard, ctki_out_heard (out, NOW + 1))
 EVENT (late, ctki_out_late (out, *now_us += 100 * CTKI_MS, 60 * CTKI_MS))
 
 /* What the other connection proved */
-EVENT (asked_same, ck_assert (ctki_out_incarnation (out, NOW, out->peer_inc, NONCE + 1)))
-EVENT (asked_other, ck_assert (ctki_out_incarnation (out, NOW, INC + 1, NONCE + 1)))
+EVENT (asked_same, ck_assert (ctki_out_incarnation (out, NOW, &(ctki_proof_t) {out->peer_inc, NOW + 1, NOW + 1}, NONCE + 1)))
+EVENT (asked_other, ck_assert (ctki_out_incarnation (out, NOW, &(ctki_proof_t) {INC + 1, NOW + 1, NOW + 1}, NONCE + 1)))
 
 static bool asked_no_memory (ctki_out_t *out, int64_t *now_us)
 {
     (void) now_us;
     ctki_mem_fail (0, -1);
-    bool done = ctki_out_incarnation (out, NOW, INC + 1, NONCE + 1);
+    bool done = ctki_out_incarnation (out, NOW, &(ctki_proof_t) {INC + 1, NOW + 1, NOW + 1}, NONCE + 1);
     ctki_mem_fail (-1, 0);
     return done;
 }
