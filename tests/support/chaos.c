@@ -17,6 +17,8 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,9 +34,10 @@ enum {
     MARKS = 64,           /* pieces of a direction that are delayed apart */
     BACKLOG = 128,        /* of an open door */
     FILLERS = 8,          /* connections that fill the queue of a black hole, at most */
-    FILL_MS = 50,         /* a filler that is not connected by then found the queue full */
+    FILL_MS = 20,         /* a filler that is not connected by then found the queue full */
     GARBAGE_BYTES = 4096, /* at most */
-    BURST_MS = 20         /* of what a throttled direction may send at once */
+    STEP_MS = 5,          /* between two payments to a throttled direction */
+    BURST_MS = 20         /* for so long it may have saved */
 };
 
 #define NEVER UINT64_MAX
@@ -101,6 +104,7 @@ struct line {
 
 struct ctki_chaos {
     pthread_mutex_t lock;
+    atomic_int callers; /* that wait for the lock: the thread, always in a hurry, lets them go first */
     pthread_t thread;
     int epoll;
     plug_t wake; /* an eventfd: look at the times, or stop */
@@ -311,29 +315,52 @@ static void take (conn_t *conn, int w)
         unplug (conn->line->chaos, from, true);
 }
 
-/* How many bytes the delay and the rate let go on now; else, when they will. */
-static size_t ready (conn_t *conn, int w)
+static void due_at (conn_t *conn, uint64_t ns)
 {
-    flow_t *flow = &conn->flow[w];
-    const ctki_chaos_way_t *plan = &conn->line->plan.way[w];
-    uint64_t now = now_ns (), count = 0;
+    conn->due_ns = ns < conn->due_ns ? ns : conn->due_ns;
+}
+
+/* How many bytes have been delayed for long enough. */
+static uint64_t delayed (conn_t *conn, int w, uint64_t now)
+{
+    const flow_t *flow = &conn->flow[w];
+    uint64_t count = 0;
+    if (conn->line->plan.way[w].delay_ms == 0)
+        return flow->used;
     for (size_t i = 0; i < flow->mark_count; i++) {
         const mark_t *mark = &flow->marks[(flow->first_mark + i) % MARKS];
-        if (plan->delay_ms && mark->due_ns > now) {
-            conn->due_ns = mark->due_ns < conn->due_ns ? mark->due_ns : conn->due_ns;
+        if (mark->due_ns > now) {
+            due_at (conn, mark->due_ns);
             break;
         }
         count += mark->bytes;
     }
-    if (plan->bytes_per_s && count) {
-        uint64_t burst = plan->bytes_per_s * BURST_MS / 1000 + 1, past_ns = now - flow->credit_from_ns;
-        uint64_t earned = (past_ns < NS_PER_S ? past_ns : NS_PER_S) * plan->bytes_per_s / NS_PER_S;
-        flow->credit = flow->credit + earned < burst ? flow->credit + earned : burst;
-        flow->credit_from_ns = earned ? now : flow->credit_from_ns;
-        if (flow->credit < count && now + BURST_MS / 2 * NS_PER_MS < conn->due_ns)
-            conn->due_ns = now + BURST_MS / 2 * NS_PER_MS;
-        count = flow->credit < count ? flow->credit : count;
+    return count;
+}
+
+/* How many of count bytes the rate allows. What was earned is paid out in steps: else each byte would go alone. */
+static uint64_t allowed (conn_t *conn, int w, uint64_t now, uint64_t count)
+{
+    flow_t *flow = &conn->flow[w];
+    uint64_t rate = conn->line->plan.way[w].bytes_per_s, past_ns = now - flow->credit_from_ns;
+    if (rate == 0)
+        return count;
+    if (past_ns >= STEP_MS * NS_PER_MS) {
+        uint64_t most_ns = BURST_MS * NS_PER_MS;
+        flow->credit = (past_ns < most_ns ? past_ns : most_ns) * rate / NS_PER_S + 1;
+        flow->credit_from_ns = now;
     }
+    if (flow->credit < count)
+        due_at (conn, flow->credit_from_ns + STEP_MS * NS_PER_MS);
+    return flow->credit < count ? flow->credit : count;
+}
+
+/* How many bytes may go on now; if not all, due_ns says when more may. */
+static size_t ready (conn_t *conn, int w)
+{
+    uint64_t now = now_ns (), count = delayed (conn, w, now);
+    if (count)
+        count = allowed (conn, w, now, count);
     return (size_t) (count < conn->left ? count : conn->left);
 }
 
@@ -699,6 +726,8 @@ static void *run (void *arg)
         bury (chaos);
         stop = chaos->stop;
         (void) pthread_mutex_unlock (&chaos->lock);
+        while (atomic_load (&chaos->callers) > 0)
+            (void) sched_yield ();
     }
     return NULL;
 }
@@ -710,6 +739,18 @@ static void ring (ctki_chaos_t *chaos)
 }
 
 /* ---- the owner's calls */
+
+static void enter (ctki_chaos_t *chaos)
+{
+    (void) atomic_fetch_add (&chaos->callers, 1);
+    (void) pthread_mutex_lock (&chaos->lock);
+    (void) atomic_fetch_sub (&chaos->callers, 1);
+}
+
+static void leave (ctki_chaos_t *chaos)
+{
+    (void) pthread_mutex_unlock (&chaos->lock);
+}
 
 ctki_chaos_t *ctki_chaos_start (uint64_t seed)
 {
@@ -730,9 +771,9 @@ void ctki_chaos_stop (ctki_chaos_t **chaos_p)
     ctki_chaos_t *chaos = chaos_p ? *chaos_p : NULL;
     if (!chaos)
         return;
-    (void) pthread_mutex_lock (&chaos->lock);
+    enter (chaos);
     chaos->stop = true;
-    (void) pthread_mutex_unlock (&chaos->lock);
+    leave (chaos);
     ring (chaos);
     (void) pthread_join (chaos->thread, NULL);
     for (int i = 0; i < chaos->lines; i++) {
@@ -754,7 +795,7 @@ void ctki_chaos_stop (ctki_chaos_t **chaos_p)
 
 int ctki_chaos_link (ctki_chaos_t *chaos, uint16_t port, uint16_t target)
 {
-    (void) pthread_mutex_lock (&chaos->lock);
+    enter (chaos);
     must (chaos->lines < CTKI_CHAOS_LINKS_MAX, "too many links");
     int number = chaos->lines;
     line_t *line = &chaos->line[number];
@@ -763,23 +804,23 @@ int ctki_chaos_link (ctki_chaos_t *chaos, uint16_t port, uint16_t target)
     line->port = port_of (line->holder);
     unlock_door (line);
     chaos->lines++;
-    (void) pthread_mutex_unlock (&chaos->lock);
+    leave (chaos);
     return number;
 }
 
 uint16_t ctki_chaos_port (ctki_chaos_t *chaos, int link)
 {
-    (void) pthread_mutex_lock (&chaos->lock);
+    enter (chaos);
     uint16_t port = chaos->line[link].port;
-    (void) pthread_mutex_unlock (&chaos->lock);
+    leave (chaos);
     return port;
 }
 
 void ctki_chaos_aim (ctki_chaos_t *chaos, int link, uint16_t target)
 {
-    (void) pthread_mutex_lock (&chaos->lock);
+    enter (chaos);
     chaos->line[link].target = target;
-    (void) pthread_mutex_unlock (&chaos->lock);
+    leave (chaos);
 }
 
 static void set_one (line_t *line, const ctki_chaos_plan_t *plan)
@@ -818,31 +859,31 @@ static void strand_one (line_t *line, bool stranded)
 
 void ctki_chaos_set (ctki_chaos_t *chaos, int link, const ctki_chaos_plan_t *plan)
 {
-    (void) pthread_mutex_lock (&chaos->lock);
+    enter (chaos);
     for (int i = 0; i < chaos->lines; i++)
         if (link == CTKI_CHAOS_ALL || link == i)
             set_one (&chaos->line[i], plan);
-    (void) pthread_mutex_unlock (&chaos->lock);
+    leave (chaos);
     ring (chaos);
 }
 
 void ctki_chaos_cut (ctki_chaos_t *chaos, int link, ctki_chaos_end_t end)
 {
-    (void) pthread_mutex_lock (&chaos->lock);
+    enter (chaos);
     for (int i = 0; i < chaos->lines; i++)
         if (link == CTKI_CHAOS_ALL || link == i)
             cut_one (&chaos->line[i], end);
-    (void) pthread_mutex_unlock (&chaos->lock);
+    leave (chaos);
     ring (chaos);
 }
 
 static void strand (ctki_chaos_t *chaos, int link, bool stranded)
 {
-    (void) pthread_mutex_lock (&chaos->lock);
+    enter (chaos);
     for (int i = 0; i < chaos->lines; i++)
         if (link == CTKI_CHAOS_ALL || link == i)
             strand_one (&chaos->line[i], stranded);
-    (void) pthread_mutex_unlock (&chaos->lock);
+    leave (chaos);
     ring (chaos);
 }
 
@@ -873,10 +914,10 @@ static void add (ctki_chaos_counts_t *sum, const ctki_chaos_counts_t *more)
 ctki_chaos_counts_t ctki_chaos_counts (ctki_chaos_t *chaos, int link)
 {
     ctki_chaos_counts_t sum = {0};
-    (void) pthread_mutex_lock (&chaos->lock);
+    enter (chaos);
     for (int i = 0; i < chaos->lines; i++)
         if (link == CTKI_CHAOS_ALL || link == i)
             add (&sum, &chaos->line[i].counts);
-    (void) pthread_mutex_unlock (&chaos->lock);
+    leave (chaos);
     return sum;
 }
