@@ -290,6 +290,7 @@ static void add_sums (ctki_mesh_result_t *result, const report_t *report)
     result->delivered += report->stats.delivered;
     result->in_doubt += report->stats.in_doubt;
     result->queued += report->stats.queued;
+    result->skipped += report->stats.skipped;
     result->retransmitted += report->stats.retransmitted;
     result->duplicates += report->stats.duplicates;
     result->malformed += report->stats.malformed;

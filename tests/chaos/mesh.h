@@ -31,7 +31,7 @@ typedef struct {
     ctki_chaos_counts_t faults;
     uint64_t changes; /* of plans, when mixed */
     int64_t took_ms;
-    uint64_t accepted, delivered, abandoned, in_doubt, queued;          /* as the library counts */
+    uint64_t accepted, delivered, abandoned, in_doubt, queued, skipped; /* as the library counts */
     uint64_t retransmitted, duplicates, malformed, reconnects, rebuilt; /* frames; connections */
     uint64_t peak_bytes;                                                /* memory of the largest process */
 } ctki_mesh_result_t;
