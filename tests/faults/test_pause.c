@@ -6,7 +6,7 @@
  * processes of its own.
  *
  * At full scale the times of the options are the standard ones and a stop lasts
- * up to 30 s; scaled down both are a fifth.
+ * up to 30 s; scaled down both are a third.
  */
 #include <inttypes.h>
 #include <poll.h>
@@ -25,7 +25,7 @@ enum {
     HEARTBEAT_MS = 500,
     SUSPECT_MS = 1500,
     DOWN_MS = 5000,
-    FIFTH = 5,
+    THIRD = 3,
     BURST = 10,
     PACE_MS = 20,
     CASES_MAX = 24
@@ -62,7 +62,7 @@ static bool is_scaled (void)
 
 static int scaled_ms (int ms)
 {
-    return ctki_test_ms (is_scaled () ? ms / FIFTH : ms);
+    return ctki_test_ms (is_scaled () ? ms / THIRD : ms);
 }
 
 /* The first one sends; with BOTH the second one sends, too. */

@@ -19,10 +19,10 @@ enum {
     MIB = 1024 * 1024,
     QUEUE = 32 * MIB,
     WINDOW = 16 * MIB,
-    MESSAGE = MIB,   /* the largest */
-    SLACK = 8 * MIB, /* the code, stacks, buffers of libzmq, the allocator */
-    FULL_LOOKS = 15, /* times without room, one after the other: the queue is full */
-    ENOUGH = 2000    /* envelopes among the others in the meantime, at full scale */
+    MESSAGE = MIB,    /* the largest */
+    SLACK = 12 * MIB, /* the code, stacks, buffers of libzmq, the allocator */
+    FULL_LOOKS = 15,  /* times without room, one after the other: the queue is full */
+    ENOUGH = 2000     /* envelopes among the others in the meantime, at full scale */
 };
 
 static const size_t small_sizes[] = {100, 24, 0, 1000};
