@@ -128,6 +128,7 @@ static struct {
 } w;
 
 static sender_t *one, *two; /* two claims the same pid */
+static size_t looked_at;    /* of what came */
 
 static void start_sender (sender_t *s, uint64_t inc)
 {
@@ -149,6 +150,7 @@ static void set_up (void)
 {
     memset (&w, 0, sizeof w);
     w.now_us = CTKI_HALVES_START_US;
+    looked_at = 0;
     one = &w.sender[0];
     two = &w.sender[1];
     start_sender (one, INC_OUT);
@@ -379,7 +381,6 @@ static void send_some (sender_t *s, int64_t first, unsigned count)
 }
 
 /* These came since the last look, in order, and nothing else. */
-static size_t looked_at;
 static void expect_got (int64_t first, unsigned count)
 {
     ck_assert_uint_eq (w.count - looked_at, count);
