@@ -1052,6 +1052,7 @@ END_TEST
 static void remove_and_return (bool told)
 {
     ctki_out_tomb_t tomb;
+    uint32_t round = one->out.round, gen = one->out.gen;
     ctki_out_dismiss (&one->out);
     ctki_out_close (&one->out, w.now_us);
     settle (one);
@@ -1071,6 +1072,8 @@ static void remove_and_return (bool told)
     now ();
     ck_assert_int_eq (one->out.state, CTKI_OUT_OPEN);
     ck_assert (!w.in.left);
+    ck_assert_uint_ge (one->out.round, round); /* what is under way of before stays old */
+    ck_assert_uint_gt (one->out.gen, gen);
 }
 
 /* A full window goes through many times: the figures of credit are right. */
@@ -1098,7 +1101,10 @@ START_TEST (removal_and_return)
     w.lazy = _i >= 2;
     open_session (one);
     send_some (one, 1, 5);
+    say (one, ALL);
+    lose (&one->there, 0, 1); /* so that it went back once */
     pass (20);
+    ck_assert_uint_eq (one->out.round, 1);
     send_some (one, 6, 7);
     say (one, ALL);
     bring (&one->there, 3); /* 6 to 8 come, 9 to 12 are lost */
@@ -1206,6 +1212,25 @@ START_TEST (quarantine)
         come (two->rid, &bad);
     }
     ck_assert (!w.in.quarantined);
+}
+END_TEST
+
+/* The incarnation that broke the protocol is never let in again, however long it asks. */
+START_TEST (quarantine_is_for_life)
+{
+    open_session (one);
+    ctki_frame_t bad = ctki_halves_back (CTKI_ACK, one->out.sid, 1);
+    for (int i = 1; i <= CTKI_VIOLATIONS; i++)
+        come (one->rid, &bad);
+    send_some (one, 1, 1);
+    pass (2 * CTKI_QUARANTINE_MS);
+    break_link (one);
+    connect_link (one);
+    pass (2 * CTKI_QUARANTINE_MS);
+    ck_assert_uint_eq (one->out.rejected, CTKI_WHY_QUARANTINED);
+    ck_assert_int_eq (one->out.state, CTKI_OUT_GREET);
+    ck_assert_uint_eq (w.opened, 1);
+    expect_got (1, 0);
 }
 END_TEST
 
@@ -1613,6 +1638,7 @@ static TCase *tcase_limits (void)
 {
     TCase *tcase = scenes ("limits");
     tcase_add_test (tcase, quarantine);
+    tcase_add_test (tcase, quarantine_is_for_life);
     tcase_add_test (tcase, message_limits);
     return tcase;
 }
