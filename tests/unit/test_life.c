@@ -44,8 +44,9 @@ static ctki_obit_t *obit_of (uint64_t inc)
 static bool inbound (uint64_t inc)
 {
     ctki_restart_t *fresh = fresh_one ();
-    ctki_proof_t proof = {.inc = inc};
+    const ctki_proof_t proof = {.inc = inc, .from_us = 10, .to_us = 20};
     bool news = ctki_life_inbound (&life, &proof, &fresh);
+    ck_assert (!news || memcmp (&life.last->proof, &proof, sizeof proof) == 0); /* the sender is asked with it */
     ck_assert_int_eq (fresh == NULL, news); /* taken exactly if it was needed */
     ctki_restart_destroy (&fresh);
     return news;
@@ -190,6 +191,21 @@ START_TEST (obituaries_of_several)
 }
 END_TEST
 
+/* Of several that wait, the obituary of the one between belongs to the restart that ended it. */
+START_TEST (obituary_of_the_one_between)
+{
+    bool taken;
+    inbound (A);
+    report (1, A, 0, &taken);
+    tell (0, A, 0, 0);
+    inbound (B);
+    inbound (C);
+    ck_assert (!report (3, 0, B, &taken));
+    tell (A, B, 0, 0);
+    tell (B, C, B, 0);
+}
+END_TEST
+
 /* Two sessions may have ended before one question is answered: both obituaries, the newest last. */
 START_TEST (two_obituaries)
 {
@@ -282,6 +298,7 @@ Suite *ctki_suite_life (void)
     tcase_add_test (tcase, report_stale);
     tcase_add_test (tcase, stale_obituary);
     tcase_add_test (tcase, obituaries_of_several);
+    tcase_add_test (tcase, obituary_of_the_one_between);
     tcase_add_test (tcase, two_obituaries);
     tcase_add_test (tcase, proof_during_a_question);
     tcase_add_test (tcase, lost_and_lives);

@@ -128,6 +128,7 @@ static struct {
 } w;
 
 static sender_t *one, *two; /* two claims the same pid */
+static size_t looked_at;    /* of what came */
 
 static void start_sender (sender_t *s, uint64_t inc)
 {
@@ -149,6 +150,7 @@ static void set_up (void)
 {
     memset (&w, 0, sizeof w);
     w.now_us = CTKI_HALVES_START_US;
+    looked_at = 0;
     one = &w.sender[0];
     two = &w.sender[1];
     start_sender (one, INC_OUT);
@@ -379,7 +381,6 @@ static void send_some (sender_t *s, int64_t first, unsigned count)
 }
 
 /* These came since the last look, in order, and nothing else. */
-static size_t looked_at;
 static void expect_got (int64_t first, unsigned count)
 {
     ck_assert_uint_eq (w.count - looked_at, count);
@@ -1051,6 +1052,7 @@ END_TEST
 static void remove_and_return (bool told)
 {
     ctki_out_tomb_t tomb;
+    uint32_t round = one->out.round, gen = one->out.gen;
     ctki_out_dismiss (&one->out);
     ctki_out_close (&one->out, w.now_us);
     settle (one);
@@ -1070,6 +1072,8 @@ static void remove_and_return (bool told)
     now ();
     ck_assert_int_eq (one->out.state, CTKI_OUT_OPEN);
     ck_assert (!w.in.left);
+    ck_assert_uint_ge (one->out.round, round); /* what is under way of before stays old */
+    ck_assert_uint_gt (one->out.gen, gen);
 }
 
 /* A full window goes through many times: the figures of credit are right. */
@@ -1097,7 +1101,10 @@ START_TEST (removal_and_return)
     w.lazy = _i >= 2;
     open_session (one);
     send_some (one, 1, 5);
+    say (one, ALL);
+    lose (&one->there, 0, 1); /* so that it went back once */
     pass (20);
+    ck_assert_uint_eq (one->out.round, 1);
     send_some (one, 6, 7);
     say (one, ALL);
     bring (&one->there, 3); /* 6 to 8 come, 9 to 12 are lost */
@@ -1205,6 +1212,25 @@ START_TEST (quarantine)
         come (two->rid, &bad);
     }
     ck_assert (!w.in.quarantined);
+}
+END_TEST
+
+/* The incarnation that broke the protocol is never let in again, however long it asks. */
+START_TEST (quarantine_is_for_life)
+{
+    open_session (one);
+    ctki_frame_t bad = ctki_halves_back (CTKI_ACK, one->out.sid, 1);
+    for (int i = 1; i <= CTKI_VIOLATIONS; i++)
+        come (one->rid, &bad);
+    send_some (one, 1, 1);
+    pass (2 * CTKI_QUARANTINE_MS);
+    break_link (one);
+    connect_link (one);
+    pass (2 * CTKI_QUARANTINE_MS);
+    ck_assert_uint_eq (one->out.rejected, CTKI_WHY_QUARANTINED);
+    ck_assert_int_eq (one->out.state, CTKI_OUT_GREET);
+    ck_assert_uint_eq (w.opened, 1);
+    expect_got (1, 0);
 }
 END_TEST
 
@@ -1612,6 +1638,7 @@ static TCase *tcase_limits (void)
 {
     TCase *tcase = scenes ("limits");
     tcase_add_test (tcase, quarantine);
+    tcase_add_test (tcase, quarantine_is_for_life);
     tcase_add_test (tcase, message_limits);
     return tcase;
 }

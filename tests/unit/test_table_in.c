@@ -200,6 +200,12 @@ static ctki_frame_t later_connection (ctki_frame_t frame)
     return frame;
 }
 
+static ctki_frame_t another_nonce (ctki_frame_t frame)
+{
+    frame.u.hello.nonce++;
+    return frame;
+}
+
 static ctki_frame_t flagged (ctki_frame_t frame, unsigned flags)
 {
     frame.flags = (uint16_t) flags;
@@ -225,6 +231,7 @@ static ctki_frame_t garbage (const ctki_in_t *in)
 #define FRAME(name, frame) FRAME_FROM (name, RID, frame)
 
 FRAME (hello_again, ctki_halves_hello (INC, 0, 1))
+FRAME (hello_anew, another_nonce (later_connection (ctki_halves_hello (INC, 0, 1))))
 FRAME (hello_resumed, resume (in, in->expected, in->received, in->received_byte))
 FRAME (hello_behind, resume (in, 1, 0, 0))
 FRAME (hello_skips, resume (in, in->expected + 2, in->received + 1, in->received_byte + 164))
@@ -334,6 +341,9 @@ static const row_t rows[] = {
     {"HELLO without the session", hello_again,
      "h/W/vi    h/W/v     f/W/vi    f/W/vi    f/W/vi    n/W/vi    n/W/vi    f/W/vi "
      "l/W/vi    l/W/vi    q/J/      f/W/vi    v/J/r     c/J/r     c/J/r"},
+    {"HELLO without the session, on a later connection", hello_anew,
+     "h/W/vi    h/W/vie   f/W/vi    f/W/vi    f/W/vi    n/W/vi    n/W/vi    f/W/vi "
+     "l/W/vi    l/W/vi    q/J/      f/W/vi    v/J/r     c/J/r     c/J/r"},
     {"HELLO: goes on", hello_resumed,
      "h/W/vi    h/W/v     o/R/v     o/R/v     o/R/v     n/R/v     n/R/v     f/R/v "
      "l/R/v     l/R/v     q/J/      o/R/v     v/RAl/v   v/RAl/v   c/J/r"},
@@ -350,13 +360,13 @@ static const row_t rows[] = {
      "h/W/vi    h/W/v     o//m      o//m      o//m      n//m      n//m      f//m "
      "l//m      l//m      q/J/      g//m      v//m      c//m      c/J/r"},
     {"HELLO of another incarnation", hello_other,
-     "h/W/vi    h/W/vi   n/Ab/     n/Ab/     n/Ab/     =w        =w        f/W/v "
+     "h/W/vi    h/W/vi    n/Ab/     n/Ab/     n/Ab/     =w        =w        f/W/v "
      "l/W/vi    l/W/vi    q/J/r     f/W/vi    v/J/r     c/J/r     c/J/r"},
     {"HELLO of a third one", hello_third,
-     "h/W/vi    h/W/vi   n/Ab/     n/Ab/     n/Ab/     =w        =w        n/Ab/ "
+     "h/W/vi    h/W/vi    n/Ab/     n/Ab/     n/Ab/     =w        =w        n/Ab/ "
      "l/W/vi    l/W/vi    q/J/r     f/W/vi    v/J/r     c/J/r     c/J/r"},
     {"HELLO of another incarnation, 5 s later", hello_later,
-     "h/W/vi    h/W/vi   n/Ab/     n/Ab/     n/Ab/     =w        =w        f/W/v "
+     "h/W/vi    h/W/vi    n/Ab/     n/Ab/     n/Ab/     =w        =w        f/W/v "
      "l/W/vi    l/W/vi    q/W/vi    f/W/vi    v/JAl/r   c/J/r     c/J/r"},
     {"HELLO of another cluster", hello_cluster,
      "a/J/r     h/J/r     o/J/r     o/J/r     o/J/r     n/J/r     n/J/r     f/J/r "
@@ -532,7 +542,7 @@ static void spell_facts (const ctki_in_t *was, const ctki_in_t *is, const ctki_e
     text = add (text, fx->abandoned_frames > 0, 's');
     text = add (text, fx->refused != 0, 'r');
     text = add (text, fx->sid_offered != 0, 'i');
-    text = add (text, fx->sid_ended[0] || fx->sid_ended[1], 'e');
+    text = add (text, fx->sid_ended[0] != 0, 'e');
     text = add (text, !was->partial && is->partial, 'p');
     text = add (text, was->partial && !is->partial, 'x');
     *text = '\0';

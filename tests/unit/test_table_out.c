@@ -310,14 +310,21 @@ EVENT (heard, ctki_out_heard (out, NOW + 1))
 EVENT (late, ctki_out_late (out, *now_us += 100 * CTKI_MS, 60 * CTKI_MS))
 
 /* What the other connection proved */
-EVENT (asked_same, ck_assert (ctki_out_incarnation (out, NOW, &(ctki_proof_t) {out->peer_inc, NOW + 1, NOW + 1}, NONCE + 1)))
-EVENT (asked_other, ck_assert (ctki_out_incarnation (out, NOW, &(ctki_proof_t) {INC + 1, NOW + 1, NOW + 1}, NONCE + 1)))
+static bool ask (ctki_out_t *out, int64_t now_us, uint64_t inc, int64_t alive_us)
+{
+    ctki_proof_t proof = {.inc = inc, .from_us = alive_us, .to_us = alive_us};
+    return ctki_out_incarnation (out, now_us, &proof, NONCE + 1);
+}
+EVENT (asked_same, ck_assert (ask (out, NOW, out->peer_inc, NOW)))
+EVENT (asked_later, ck_assert (ask (out, ++*now_us, INC + 1, NOW + 1)))
+EVENT (asked_earlier, ck_assert (ask (out, NOW, INC + 1, NOW - 1)))
+EVENT (asked_at_once, (void) ask (out, NOW, INC + 1, NOW))
 
 static bool asked_no_memory (ctki_out_t *out, int64_t *now_us)
 {
     (void) now_us;
     ctki_mem_fail (0, -1);
-    bool done = ctki_out_incarnation (out, NOW, &(ctki_proof_t) {INC + 1, NOW + 1, NOW + 1}, NONCE + 1);
+    bool done = ask (out, NOW + 1, INC + 1, NOW + 1);
     ctki_mem_fail (-1, 0);
     return done;
 }
@@ -383,6 +390,8 @@ static const struct {
     {'j', "it refuses a greeting, and there is none"},
     {'q', "nothing is due yet"},
     {'a', "it is so already"},
+    {'o', "the session is with one that was alive later"},
+    {'w', "whoever is there is greeted when there is a connection"},
     {'k', "there is nothing that could be given up"},
 };
 
@@ -529,7 +538,13 @@ static const row_t rows[] = {
     {"asked: the incarnation that is known", asked_same,
      "=a       =a       =a       =a       =a       =a       =a "
      "=a      =a      =a      =a      =a      =a      =a      =e"},
-    {"asked: another incarnation", asked_other,
+    {"asked: one that was alive before", asked_earlier,
+     "n//x     =o       =o       g/H/x    g/H/x    =o       g/H/sx "
+     "=o      =o      =o      =o      =o      =o      =o      =e"},
+    {"asked: which was later is not known", asked_at_once,
+     "n//x     =w       =w       g/H/x    g/H/x    g/H/     g/H/sx "
+     "g/H/    g/H/    g/H/    g/H/    g/H/    g/H/    e//     =e"},
+    {"asked: another incarnation, later", asked_later,
      "n//x     n//s!?x  n//sxl   g/H/x    g/H/x    g/H/s!?x g/H/sx "
      "g/H/sx  g/H/s!?x g/H/s!?x g/H/sx  g/H/sxl e//s!?x e//sx   =e"},
     {"the same without memory", asked_no_memory,
