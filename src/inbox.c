@@ -410,8 +410,10 @@ static inline bool take_at_once (ctki_inbox_t *inbox, ctalk_envelope_t *envelope
         return false;
     ctki_flow_t *flow = inlet->flow;
     size_t head = ctki_record_get (inlet->at, inlet->left, &record);
+    if (head == 0 || record.to != 0)
+        return false;
     uint64_t charge = record.len + CTKI_CHARGE_BYTES;
-    if (head == 0 || record.to != 0 || (!flow->listed && flow->byte + charge >= flow->wake_byte))
+    if (!flow->listed && flow->byte + charge >= flow->wake_byte)
         return false;
     fill (envelope, inlet, &record, inlet->at + head, record.len);
     size_t whole = head + ctki_record_pad (record.len);

@@ -45,9 +45,15 @@ int ctki_ways_impair (ctki_peer_t *peer, unsigned directions, const ctalk_impair
 
 /* ---- one end */
 
+/* Whether a way is as bad as it should be, draw by draw. */
 static bool same (const ctki_way_t *way, const ctalk_impairment_t *how)
 {
-    return way->fault.bad == (how != NULL) && (!how || memcmp (&way->fault.how, how, sizeof *how) == 0);
+    const ctalk_impairment_t *is = &way->fault.how;
+    if (!how || !way->fault.bad)
+        return way->fault.bad == (how != NULL);
+    return !(is->loss < how->loss) && !(is->loss > how->loss) && !(is->duplicate < how->duplicate)
+           && !(is->duplicate > how->duplicate) && is->delay_ms == how->delay_ms && is->jitter_ms == how->jitter_ms
+           && is->seed == how->seed;
 }
 
 /* Takes over what was asked for. */

@@ -548,6 +548,12 @@ static void spell_facts (const ctki_in_t *was, const ctki_in_t *is, const ctki_e
     *text = '\0';
 }
 
+/* To the last byte: the copy was made by memcpy, padding too. */
+static bool unchanged (const ctki_in_t *was, const ctki_in_t *is)
+{
+    return memcmp (was, is, sizeof *was) == 0; /* NOLINT(bugprone-suspicious-memory-comparison) */
+}
+
 /* What an event did: "state/frames/facts", or "" for nothing at all. */
 static void play (state_t state, act_t act, char *text)
 {
@@ -557,7 +563,7 @@ static void play (state_t state, act_t act, char *text)
     bring_to (&in, state);
     memcpy (&was, &in, sizeof was);
     act (&in, &now_us, &fx);
-    bool same = memcmp (&was, &in, sizeof was) == 0;
+    bool same = unchanged (&was, &in);
     char *at = text + 2, *end = spell_sent (&was, &in, now_us, &fx, at);
     bool said = end > at;
     text[1] = '/';
