@@ -190,6 +190,18 @@ START_TEST (obituaries_of_several)
 }
 END_TEST
 
+/* One report may answer two questions: the fates belong to the restart that came after that session. */
+START_TEST (obituary_of_the_second)
+{
+    bool taken;
+    inbound (A);
+    inbound (B);
+    ck_assert (!report (2, B, A, &taken));
+    tell (0, A, 0, 0);
+    tell (A, B, A, 0);
+}
+END_TEST
+
 /* Two sessions may have ended before one question is answered: both obituaries, the newest last. */
 START_TEST (two_obituaries)
 {
@@ -282,6 +294,7 @@ Suite *ctki_suite_life (void)
     tcase_add_test (tcase, report_stale);
     tcase_add_test (tcase, stale_obituary);
     tcase_add_test (tcase, obituaries_of_several);
+    tcase_add_test (tcase, obituary_of_the_second);
     tcase_add_test (tcase, two_obituaries);
     tcase_add_test (tcase, proof_during_a_question);
     tcase_add_test (tcase, lost_and_lives);
