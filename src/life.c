@@ -5,17 +5,22 @@
 
 #include "src/mem.h"
 
+static void free_obits (ctki_obit_t *obits)
+{
+    while (obits) {
+        ctki_obit_t *obit = obits;
+        obits = obit->next;
+        ctki_free (obit);
+    }
+}
+
 void ctki_restart_destroy (ctki_restart_t **restart_p)
 {
     ctki_restart_t *restart = *restart_p;
     if (!restart)
         return;
     *restart_p = NULL;
-    while (restart->obits) {
-        ctki_obit_t *obit = restart->obits;
-        restart->obits = obit->next;
-        ctki_free (obit);
-    }
+    free_obits (restart->obits);
     ctki_free (restart);
 }
 
@@ -32,6 +37,8 @@ void ctki_life_fini (ctki_life_t *life)
 {
     while (life->first)
         ctki_life_drop (life);
+    free_obits (life->early);
+    life->early = NULL;
 }
 
 static ctki_restart_t *begin (ctki_life_t *life, uint64_t inc, ctki_restart_t **fresh)
@@ -44,6 +51,8 @@ static ctki_restart_t *begin (ctki_life_t *life, uint64_t inc, ctki_restart_t **
     *(life->last ? &life->last->next : &life->first) = restart;
     life->last = restart;
     life->inc = inc;
+    restart->obits = life->early;
+    life->early = NULL;
     return restart;
 }
 
@@ -58,9 +67,8 @@ bool ctki_life_inbound (ctki_life_t *life, const ctki_proof_t *proof, ctki_resta
 }
 
 /* The last obituary is the newest. */
-static void add_obit (ctki_restart_t *restart, ctki_obit_t *obit)
+static void add_obit (ctki_obit_t **link, ctki_obit_t *obit)
 {
-    ctki_obit_t **link = &restart->obits;
     while (*link)
         link = &(*link)->next;
     obit->next = NULL;
@@ -68,7 +76,8 @@ static void add_obit (ctki_restart_t *restart, ctki_obit_t *obit)
 }
 
 /* To which of these an obituary belongs: the one that came after that incarnation;
- * if that was never seen here, the first one of another. */
+ * if that was never seen here, the first one of another. NULL: that is not known
+ * yet, as the sender proved it and has not seen the last question. */
 static ctki_restart_t *heir_of (ctki_restart_t *open, const ctki_obit_t *obit)
 {
     for (ctki_restart_t *restart = open; restart; restart = restart->next) {
@@ -79,7 +88,7 @@ static ctki_restart_t *heir_of (ctki_restart_t *open, const ctki_obit_t *obit)
         if (restart->inc != obit->old_inc)
             return restart;
     }
-    return open;
+    return NULL;
 }
 
 /* Answers the questions up to this epoch; returns the first that was open. */
@@ -102,17 +111,19 @@ void ctki_life_answer (ctki_life_t *life)
 
 bool ctki_life_report (ctki_life_t *life, uint32_t epoch, uint64_t inc, ctki_obit_t *obit, ctki_restart_t **fresh)
 {
-    ctki_restart_t *open = answer (life, epoch);
+    ctki_restart_t *open = answer (life, epoch), *heir = NULL;
     bool proof = epoch == life->epoch && inc != 0 && inc != life->inc;
     /* Without a question and a proof the sender lost its session with an
      * incarnation that lives: that is told, too (R8). */
     if (!open && (proof || obit)) {
-        open = begin (life, proof ? inc : life->inc, fresh);
+        open = heir = begin (life, proof ? inc : life->inc, fresh);
         open->answered = true;
     } else if (proof)
         begin (life, inc, fresh)->answered = true;
+    if (obit && !heir)
+        heir = heir_of (open, obit);
     if (obit)
-        add_obit (heir_of (open, obit), obit);
+        add_obit (heir ? &heir->obits : &life->early, obit);
     return proof;
 }
 

@@ -45,6 +45,7 @@ typedef struct {
     uint32_t epoch;    /* of the last question */
     uint32_t number;   /* of the last restart */
     ctki_restart_t *first, *last; /* those not told yet, in order */
+    ctki_obit_t *early;           /* of sessions with the one that is known: who came after it is not known yet */
 } ctki_life_t;
 
 void ctki_life_fini (ctki_life_t *life); /* frees what was not told */

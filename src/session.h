@@ -268,7 +268,9 @@ static inline bool ctki_out_empty (const ctki_out_t *out)
 /* A session that was offered and not opened yet. */
 typedef struct {
     uint64_t inc, sid, rid; /* sid 0: none */
-    int64_t us;             /* when it was made */
+    int64_t us;             /* when it was made; of a doubtful one, when it was asked */
+    bool doubtful;          /* it has to show first that it lives, ... */
+    uint32_t probe;         /* ... by answering this; 0: it was not asked yet */
     uint64_t nonce;         /* of the last greeting that it was told to, ... */
     uint32_t gen;           /* ... and the count of connections in it */
 } ctki_offer_t;
@@ -386,8 +388,8 @@ void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
 bool ctki_in_tick (ctki_in_t *in, int64_t now_us, uint64_t fresh_sid, ctki_effects_t *effects);
 
 /* The other connection has proved that the peer was this incarnation at alive_us
- * or before: sessions with others are over, those offered later than that are
- * not. sid_ended[] is filled in. */
+ * or before: a session with another one is over; one that was offered to another
+ * one before opens when that has shown that it lives. sid_ended[] is filled in. */
 void ctki_in_incarnation (ctki_in_t *in, uint64_t inc, int64_t alive_us, ctki_effects_t *effects);
 
 /* The way was bad, and may be good again: acknowledge at once. */

@@ -196,17 +196,43 @@ void ctki_in_withdraw (ctki_in_t *in)
     remove_offer (in, 0);
 }
 
-/* Voids the offers from i on that were made up to then, but for that to inc (0: to nobody). */
-static void drop_offers (ctki_in_t *in, unsigned i, uint64_t inc, int64_t until_us, ctki_effects_t *fx)
+/* Voids the offers from i on. */
+static void drop_offers (ctki_in_t *in, unsigned i, ctki_effects_t *fx)
 {
     while (i < CTKI_OFFERS && in->offer[i].sid) {
-        if (in->offer[i].inc == inc || in->offer[i].us > until_us) {
-            i++;
-            continue;
-        }
         end_sid (fx, in->offer[i].sid);
         remove_offer (in, i);
     }
+}
+
+/* Another process than inc was alive then: who was offered something before may
+ * be dead, and has to show that it is not. */
+static void doubt_offers (ctki_in_t *in, uint64_t inc, int64_t alive_us)
+{
+    for (unsigned i = 0; i < CTKI_OFFERS && in->offer[i].sid; i++) {
+        ctki_offer_t *offer = &in->offer[i];
+        if (offer->inc == inc || offer->us > alive_us)
+            continue;
+        offer->doubtful = true;
+        offer->probe = 0;
+    }
+}
+
+/* Whether who sent this frame may open the session: it lives, or it is asked. */
+static bool is_alive (ctki_in_t *in, int64_t now_us, ctki_offer_t *offer, const ctki_frame_t *frame, ctki_effects_t *fx)
+{
+    if (!offer->doubtful || (offer->probe && frame->type == CTKI_PING && frame->u.ping.probe == offer->probe))
+        return true;
+    if (!offer->probe) {
+        offer->probe = ++in->probes;
+        offer->us = now_us;
+    }
+    answer (in, fx, CTKI_ACK, offer->sid, 1);
+    fx->answer.flags = CTKI_F_PROBE;
+    fx->answer.u.ack = (ctki_ack_t) {.credit_frame = in->setup.window_frames,
+                                     .credit_byte = in->setup.window_bytes,
+                                     .probe = offer->probe};
+    return false;
 }
 
 /* Whether who greets so has given up what was offered to it: it is not in that
@@ -647,8 +673,10 @@ void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
     }
     unsigned offer = offer_of (in, frame->sid);
     if (CTKI_UNLIKELY (offer < CTKI_OFFERS)) {
+        if (!is_alive (in, now_us, &in->offer[offer], frame, fx))
+            return; /* what it sent is as if it had been lost */
         commit (in, offer, frame->gen, fx);
-        drop_offers (in, offer, 0, INT64_MAX, fx); /* the older ones */
+        drop_offers (in, offer, fx); /* the older ones */
         if (in->leaving)
             owe (in, now_us); /* it learns from the first acknowledgement that it came too late */
     }
@@ -681,7 +709,7 @@ void ctki_in_receive (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki_fr
 void ctki_in_incarnation (ctki_in_t *in, uint64_t inc, int64_t alive_us, ctki_effects_t *fx)
 {
     *fx = (ctki_effects_t) {0};
-    drop_offers (in, 0, inc, alive_us, fx); /* who answers a later one was alive later */
+    doubt_offers (in, inc, alive_us);
     if (in->open && in->inc != inc) {
         end_sid (fx, in->sid);
         in->open = false;

@@ -206,6 +206,38 @@ START_TEST (obituary_of_the_one_between)
 }
 END_TEST
 
+/* One report may answer two questions: the fates belong to the restart that came after that session. */
+START_TEST (obituary_of_the_second)
+{
+    bool taken;
+    inbound (A);
+    inbound (B);
+    ck_assert (!report (2, B, A, &taken));
+    tell (0, A, 0, 0);
+    tell (A, B, A, 0);
+}
+END_TEST
+
+/* The sender met the next incarnation before it saw the question about the one that it came after: the fates wait for
+ * the restart of that one, however it is proved, and the question's has none. */
+START_TEST (obituary_too_early)
+{
+    bool taken;
+    for (int by_question = 0; by_question < 2; by_question++) {
+        inbound (A);
+        ck_assert (!report (life.epoch - 1, B, A, &taken) && !taken);
+        expect_nothing_ready ();
+        ck_assert (!report (life.epoch, 0, 0, &taken));
+        tell (by_question ? B : 0, A, 0, 0);
+        if (by_question)
+            ck_assert (inbound (B) && !report (life.epoch, B, 0, &taken));
+        else
+            ck_assert (report (life.epoch, B, 0, &taken));
+        tell (A, B, A, 0);
+    }
+}
+END_TEST
+
 /* Two sessions may have ended before one question is answered: both obituaries, the newest last. */
 START_TEST (two_obituaries)
 {
@@ -299,6 +331,8 @@ Suite *ctki_suite_life (void)
     tcase_add_test (tcase, stale_obituary);
     tcase_add_test (tcase, obituaries_of_several);
     tcase_add_test (tcase, obituary_of_the_one_between);
+    tcase_add_test (tcase, obituary_of_the_second);
+    tcase_add_test (tcase, obituary_too_early);
     tcase_add_test (tcase, two_obituaries);
     tcase_add_test (tcase, proof_during_a_question);
     tcase_add_test (tcase, lost_and_lives);

@@ -352,6 +352,50 @@ START_TEST (test_out_abandon)
 }
 END_TEST
 
+/* Another incarnation was proved on the other connection: one that was alive before
+ * the last greeting was sent is older, and nothing changes; one that was alive
+ * after it was answered is newer, and the session is over; where that cannot be
+ * told, whoever is there is greeted, once, and the session stays until it answers,
+ * or for DownMs. */
+START_TEST (test_out_incarnation)
+{
+    ctki_out_t out;
+    ctki_emit_t emit;
+    open_out (&out);
+    ck_assert (out.alive_from_us == US_START && out.alive_to_us == US_START);
+    ctki_proof_t older = {.inc = INC_IN + 1, .from_us = US_START - 2, .to_us = US_START - 1};
+    ck_assert (ctki_out_incarnation (&out, US_START, &older, 1));
+    ck_assert (out.sid == SID && out.state == CTKI_OUT_OPEN);
+
+    ctki_proof_t unclear = {.inc = INC_IN + 1, .from_us = US_START - 1, .to_us = US_START + 1};
+    ck_assert (!ctki_out_incarnation (&out, US_START + 2, &unclear, NONCE + 1));
+    ck_assert (out.sid == SID && out.state == CTKI_OUT_GREET && out.nonce == NONCE + 1);
+    ck_assert (!ctki_out_incarnation (&out, US_START + 3, &unclear, NONCE + 2));
+    ck_assert_uint_eq (out.nonce, NONCE + 1);
+    ck_assert (ctki_out_next (&out, US_START + 3, &emit) && emit.frame.u.hello.prev_sid == SID);
+    ctki_out_sent (&out, US_START + 3, &emit);
+    ctki_frame_t frame = welcome (SID, 1, true, INC_IN);
+    frame.u.welcome.nonce = NONCE + 1;
+    ck_assert (ctki_out_receive (&out, US_START + 4, &frame));
+    ck_assert (ctki_out_incarnation (&out, US_START + 5, &unclear, NONCE + 3));
+    ck_assert (out.sid == SID && out.state == CTKI_OUT_OPEN);
+
+    unclear = (ctki_proof_t) {.inc = INC_IN + 1, .from_us = US_START + 4, .to_us = US_START + 6};
+    ck_assert (!ctki_out_incarnation (&out, US_START + 6, &unclear, NONCE + 4));
+    int64_t end_us = unclear.to_us + out.setup.down_us;
+    ck_assert (!ctki_out_incarnation (&out, end_us - 1, &unclear, NONCE + 5));
+    ck_assert (ctki_out_incarnation (&out, end_us, &unclear, NONCE + 6));
+    ck_assert (out.sid == 0 && out.peer_inc == INC_IN + 1 && out.nonce == NONCE + 6);
+    ctki_out_fini (&out);
+
+    open_out (&out);
+    ctki_proof_t newer = {.inc = INC_IN + 1, .from_us = US_START + 1, .to_us = US_START + 1};
+    ck_assert (ctki_out_incarnation (&out, US_START + 1, &newer, NONCE + 1));
+    ck_assert (out.sid == 0 && out.peer_inc == INC_IN + 1 && out.state == CTKI_OUT_GREET);
+    ctki_out_fini (&out);
+}
+END_TEST
+
 /* What a leaving receiver did not take is kept for the next incarnation, and not in doubt. */
 START_TEST (test_out_leaving)
 {
@@ -693,10 +737,37 @@ START_TEST (test_in_offers_full)
         ck_assert_uint_eq (fx.sid_ended[0], i == CTKI_OFFERS ? FRESH_SID : 0);
     }
     ctki_in_withdraw (&in);
-    ctki_in_incarnation (&in, INC_OUT + 2, US_START, &fx);
-    ck_assert (fx.sid_ended[0] == FRESH_SID + 3 && fx.sid_ended[1] == FRESH_SID + 1 && !fx.sid_ended[2]);
-    ck_assert (in.offer[0].sid == FRESH_SID + 2 && in.offer[1].sid == 0);
+    ck_assert (in.offer[0].sid == FRESH_SID + 3 && in.offer[CTKI_OFFERS - 1].sid == 0);
     ctki_in_fini (&in);
+}
+END_TEST
+
+/* When another incarnation was alive after an offer was made, who answers the
+ * offer may be dead: the session opens when a probe was answered, not before. An
+ * offer that was made later opens at once. */
+START_TEST (test_in_offer_doubtful)
+{
+    for (int later = 0; later < 2; later++) {
+        ctki_in_t in;
+        ctki_effects_t fx;
+        start_in (&in, ABSENT);
+        ctki_frame_t frame = hello (INC_OUT, 0, 1);
+        ctki_in_receive (&in, US_START, RID, &frame, FRESH_SID, &fx);
+        ctki_in_incarnation (&in, INC_OUT + 1, US_START - later, &fx);
+        ck_assert (!fx.sid_ended[0]);
+        frame = there (CTKI_PING, FRESH_SID, 1);
+        fx = give (&in, frame);
+        ck_assert_int_eq (fx.opened, later);
+        for (int i = 0; !later && i < 2; i++) {
+            ck_assert (fx.reply && fx.answer.type == CTKI_ACK && fx.answer.n == 1 && fx.answer.sid == FRESH_SID);
+            ck_assert (fx.answer.flags == CTKI_F_PROBE && fx.answer.u.ack.probe == 1);
+            frame.u.ping.probe = i == 0 ? 7 : 1; /* another one's, then the right one */
+            fx = give (&in, frame);
+            ck_assert_int_eq (fx.opened, i);
+        }
+        ck_assert (in.open && in.sid == FRESH_SID);
+        ctki_in_fini (&in);
+    }
 }
 END_TEST
 
@@ -1025,11 +1096,13 @@ Suite *ctki_suite_session (void)
     tcase_add_test (out, test_out_hello_clock);
     tcase_add_test (out, test_out_ping_clocks);
     tcase_add_test (out, test_out_peer_state);
+    tcase_add_test (out, test_out_incarnation);
     tcase_add_test (in, test_in_reject);
     tcase_add_test (in, test_in_half);
     tcase_add_test (in, test_in_offers);
     tcase_add_test (in, test_in_offers_full);
     tcase_add_test (in, test_in_offer_given_up);
+    tcase_add_test (in, test_in_offer_doubtful);
     tcase_add_test (in, test_in_way_back);
     tcase_add_test (in, test_in_gap);
     tcase_add_test (in, test_in_ack_clock);

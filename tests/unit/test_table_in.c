@@ -476,10 +476,10 @@ static const row_t rows[] = {
      "a//       h//       g//       g//       g//       n//       n//       f// "
      "l//       l//       q//       =p        c//       c//       c//"},
     {"proved: the incarnation that is known", proved_same,
-     "=p        =p        =p        =p        =p        =p        =p        o//e "
+     "=p        =p        =p        =p        =p        =p        =p        f// "
      "=p        =p        =p        =p        =p        =p        =p"},
     {"proved: another incarnation", proved_other,
-     "=n        a//e      a//e      a//e      a//ex     a//e      a//e      h//e "
+     "=n        h//       a//e      a//e      a//ex     a//e      a//e      h//e "
      "a//e      a//ex     a//e      a//e      v//e      c//e      =n"},
     {"end", end,
      "a//       h//       l//       l//       l//x      l//       l//       l// "
