@@ -1234,6 +1234,21 @@ START_TEST (quarantine_is_for_life)
 }
 END_TEST
 
+/* One that does so while this server closes is not waited for. */
+START_TEST (quarantine_while_leaving)
+{
+    open_session (one);
+    ctki_in_leave (&w.in, w.now_us);
+    ctki_frame_t bad = ctki_halves_back (CTKI_ACK, one->out.sid, 1);
+    for (int i = 1; i <= CTKI_VIOLATIONS; i++) {
+        ck_assert (!w.in.confirmed);
+        come (one->rid, &bad);
+    }
+    ck_assert (w.in.confirmed);
+    ck_assert_int_eq (ctki_in_deadline (&w.in), CTKI_FOREVER);
+}
+END_TEST
+
 /* A sender whose envelopes may be larger than the receiver takes is refused, and told why; one that may send less is not. */
 START_TEST (message_limits)
 {
@@ -1339,6 +1354,42 @@ START_TEST (long_log)
     }
     ck_assert_uint_eq (one->out.log_first, 601);
     ck_assert_uint_le (one->out.log_capacity, 256);
+}
+END_TEST
+
+/* What is in the log stays there when it grows. */
+START_TEST (log_grows)
+{
+    open_session (one);
+    w.lazy = true;
+    for (int64_t first = 1; first <= 91; first += 30) {
+        ctki_halves_push (&one->out, false, 30, 0, first);
+        pass (50);
+    }
+    break_link (one);
+    restart_receiver ();
+    connect_link (one);
+    now ();
+    expect_obit (one, 0, 120, 0, CTALK_IN_DOUBT, 0);
+}
+END_TEST
+
+/* A receiver that claims to have consumed more than it received is not believed. */
+START_TEST (consumed_lie)
+{
+    open_session (one);
+    send_some (one, 1, 3);
+    now ();
+    ctki_frame_t lie = ctki_halves_back (CTKI_ACK, one->out.sid, 3);
+    lie.u.ack.consumed = 1000;
+    ck_assert (ctki_out_receive (&one->out, w.now_us, &lie));
+    ck_assert_uint_eq (one->out.consumed, 2);
+    w.lazy = true;
+    restart_receiver ();
+    break_link (one);
+    connect_link (one);
+    now ();
+    expect_obit (one, 2, 0, 1, CTALK_IN_DOUBT, 0);
 }
 END_TEST
 
@@ -1639,6 +1690,7 @@ static TCase *tcase_limits (void)
     TCase *tcase = scenes ("limits");
     tcase_add_test (tcase, quarantine);
     tcase_add_test (tcase, quarantine_is_for_life);
+    tcase_add_test (tcase, quarantine_while_leaving);
     tcase_add_test (tcase, message_limits);
     return tcase;
 }
@@ -1649,6 +1701,8 @@ static TCase *tcase_obituaries (void)
     tcase_add_loop_test (tcase, obituary_exact, 0, 2);
     tcase_add_loop_test (tcase, obituary_unwatched, 0, 2);
     tcase_add_test (tcase, long_log);
+    tcase_add_test (tcase, log_grows);
+    tcase_add_test (tcase, consumed_lie);
     tcase_add_test (tcase, log_without_memory);
     tcase_add_test (tcase, obituary_without_memory);
     tcase_add_test (tcase, obituary_not_collected);
