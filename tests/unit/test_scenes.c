@@ -710,6 +710,26 @@ START_TEST (lost_credit)
 }
 END_TEST
 
+/* A window that closed again is probed as soon as one that closed for the first time. */
+START_TEST (closed_again)
+{
+    open_session (one);
+    w.lazy = true;
+    send_some (one, 1, 60);
+    pass (2000); /* probed, ever less often */
+    ck_assert_int_gt (one->out.probe_wait_us, CTKI_PROBE_MIN_MS * CTKI_MS);
+    eat ();
+    send_some (one, 61, 60);
+    pass (100);
+    ck_assert_int_gt (one->out.stalled_us, 0);
+    ck_assert_int_eq (one->out.probe_wait_us, CTKI_PROBE_MIN_MS * CTKI_MS);
+    w.lazy = false;
+    eat ();
+    pass (CTKI_PROBE_MAX_MS);
+    expect_got (1, 120);
+}
+END_TEST
+
 /* ---- two processes with one pid (R9) */
 
 static bool answers;
@@ -1520,6 +1540,10 @@ START_TEST (dead_unanswered)
     asked_us = one->out.asked_us;
     ctki_out_heard (&one->out, w.now_us); /* on the other connection: that says nothing of this one */
     ck_assert_int_eq (ctki_out_link_deadline (&one->out), asked_us + 2000 * CTKI_MS);
+    w.now_us += 1900 * CTKI_MS;
+    hear_of_link (one); /* a new connection has all the time again */
+    say (one, 1);
+    ck_assert_int_eq (ctki_out_link_deadline (&one->out), w.now_us + 2000 * CTKI_MS);
 }
 END_TEST
 
@@ -1643,6 +1667,7 @@ static TCase *tcase_traces (void)
     tcase_add_test (tcase, both_restart);
     tcase_add_test (tcase, ack_path_dead);
     tcase_add_test (tcase, lost_credit);
+    tcase_add_test (tcase, closed_again);
     return tcase;
 }
 
