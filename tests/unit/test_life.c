@@ -203,6 +203,13 @@ START_TEST (obituary_of_the_one_between)
     ck_assert (!report (3, 0, B, &taken));
     tell (A, B, 0, 0);
     tell (B, C, B, 0);
+    inbound (D);
+    inbound (A);
+    inbound (B);
+    ck_assert (!report (6, 0, A, &taken));
+    tell (C, D, 0, 0);
+    tell (D, A, 0, 0);
+    tell (A, B, A, 0);
 }
 END_TEST
 

@@ -710,6 +710,26 @@ START_TEST (lost_credit)
 }
 END_TEST
 
+/* A window that closed again is probed as soon as one that closed for the first time. */
+START_TEST (closed_again)
+{
+    open_session (one);
+    w.lazy = true;
+    send_some (one, 1, 60);
+    pass (2000); /* probed, ever less often */
+    ck_assert_int_gt (one->out.probe_wait_us, CTKI_PROBE_MIN_MS * CTKI_MS);
+    eat ();
+    send_some (one, 61, 60);
+    pass (100);
+    ck_assert_int_gt (one->out.stalled_us, 0);
+    ck_assert_int_eq (one->out.probe_wait_us, CTKI_PROBE_MIN_MS * CTKI_MS);
+    w.lazy = false;
+    eat ();
+    pass (CTKI_PROBE_MAX_MS);
+    expect_got (1, 120);
+}
+END_TEST
+
 /* ---- two processes with one pid (R9) */
 
 static bool answers;
@@ -1234,6 +1254,21 @@ START_TEST (quarantine_is_for_life)
 }
 END_TEST
 
+/* One that does so while this server closes is not waited for. */
+START_TEST (quarantine_while_leaving)
+{
+    open_session (one);
+    ctki_in_leave (&w.in, w.now_us);
+    ctki_frame_t bad = ctki_halves_back (CTKI_ACK, one->out.sid, 1);
+    for (int i = 1; i <= CTKI_VIOLATIONS; i++) {
+        ck_assert (!w.in.confirmed);
+        come (one->rid, &bad);
+    }
+    ck_assert (w.in.confirmed);
+    ck_assert_int_eq (ctki_in_deadline (&w.in), CTKI_FOREVER);
+}
+END_TEST
+
 /* A sender whose envelopes may be larger than the receiver takes is refused, and told why; one that may send less is not. */
 START_TEST (message_limits)
 {
@@ -1339,6 +1374,42 @@ START_TEST (long_log)
     }
     ck_assert_uint_eq (one->out.log_first, 601);
     ck_assert_uint_le (one->out.log_capacity, 256);
+}
+END_TEST
+
+/* What is in the log stays there when it grows. */
+START_TEST (log_grows)
+{
+    open_session (one);
+    w.lazy = true;
+    for (int64_t first = 1; first <= 91; first += 30) {
+        ctki_halves_push (&one->out, false, 30, 0, first);
+        pass (50);
+    }
+    break_link (one);
+    restart_receiver ();
+    connect_link (one);
+    now ();
+    expect_obit (one, 0, 120, 0, CTALK_IN_DOUBT, 0);
+}
+END_TEST
+
+/* A receiver that claims to have consumed more than it received is not believed. */
+START_TEST (consumed_lie)
+{
+    open_session (one);
+    send_some (one, 1, 3);
+    now ();
+    ctki_frame_t lie = ctki_halves_back (CTKI_ACK, one->out.sid, 3);
+    lie.u.ack.consumed = 1000;
+    ck_assert (ctki_out_receive (&one->out, w.now_us, &lie));
+    ck_assert_uint_eq (one->out.consumed, 2);
+    w.lazy = true;
+    restart_receiver ();
+    break_link (one);
+    connect_link (one);
+    now ();
+    expect_obit (one, 2, 0, 1, CTALK_IN_DOUBT, 0);
 }
 END_TEST
 
@@ -1469,6 +1540,10 @@ START_TEST (dead_unanswered)
     asked_us = one->out.asked_us;
     ctki_out_heard (&one->out, w.now_us); /* on the other connection: that says nothing of this one */
     ck_assert_int_eq (ctki_out_link_deadline (&one->out), asked_us + 2000 * CTKI_MS);
+    w.now_us += 1900 * CTKI_MS;
+    hear_of_link (one); /* a new connection has all the time again */
+    say (one, 1);
+    ck_assert_int_eq (ctki_out_link_deadline (&one->out), w.now_us + 2000 * CTKI_MS);
 }
 END_TEST
 
@@ -1592,6 +1667,7 @@ static TCase *tcase_traces (void)
     tcase_add_test (tcase, both_restart);
     tcase_add_test (tcase, ack_path_dead);
     tcase_add_test (tcase, lost_credit);
+    tcase_add_test (tcase, closed_again);
     return tcase;
 }
 
@@ -1639,6 +1715,7 @@ static TCase *tcase_limits (void)
     TCase *tcase = scenes ("limits");
     tcase_add_test (tcase, quarantine);
     tcase_add_test (tcase, quarantine_is_for_life);
+    tcase_add_test (tcase, quarantine_while_leaving);
     tcase_add_test (tcase, message_limits);
     return tcase;
 }
@@ -1649,6 +1726,8 @@ static TCase *tcase_obituaries (void)
     tcase_add_loop_test (tcase, obituary_exact, 0, 2);
     tcase_add_loop_test (tcase, obituary_unwatched, 0, 2);
     tcase_add_test (tcase, long_log);
+    tcase_add_test (tcase, log_grows);
+    tcase_add_test (tcase, consumed_lie);
     tcase_add_test (tcase, log_without_memory);
     tcase_add_test (tcase, obituary_without_memory);
     tcase_add_test (tcase, obituary_not_collected);
