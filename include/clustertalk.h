@@ -516,7 +516,9 @@ CTALK_EXPORT int ctalk_server_watch_peers (ctalk_server_t *server, bool on);
  *
  * Sends are accepted all the same, broadcasts too: what is queued goes out
  * after healing, none of it is lost. Cut in both directions, peers see each
- * other as down after DownMs. Does not block.
+ * other as down after DownMs. A cut in one direction soon stops the other one
+ * as well: who hears no answer makes its link anew, and a greeting needs both.
+ * Does not block.
  *
  * -1: EHOSTUNREACH: no such peer; EINVAL: the own pid, no direction; ENOMEM;
  * ESHUTDOWN.
@@ -527,7 +529,8 @@ CTALK_EXPORT int ctalk_server_cut (ctalk_server_t *server, ctalk_pid_t peer, int
  * Makes the way to or from a peer a bad one, for tests: frames are lost,
  * delayed and doubled by seeded draws, each direction with its own. Nothing of
  * that changes what the peers receive, only when. Frames of one way stay in
- * order.
+ * order. After a lost frame all that is under way is sent again (go-back-N): a
+ * lossy way costs far more frames than it loses.
  *
  *   peer, directions   as for ctalk_server_cut ().
  *   how                copied; NULL: a good way again.
