@@ -19,6 +19,7 @@ enum {
     RECONNECT_MAX_US = 1000000,
     CONNECT_TIMEOUT_US = 2000000,
     NOTICE_US = 20000,         /* an end notices a break so late at most, unless it is half-open */
+    OVERTAKEN_US = 60000,      /* an answer that others overtake is later by so much at most */
     TAIL_US = 150000           /* the rest of an old connection is read so late at most */
 };
 
@@ -73,6 +74,21 @@ static void add (sim_way_t *way, sim_packet_t *packet)
     else
         way->head = packet;
     way->tail = packet;
+    way->count++;
+}
+
+/* Behind those that arrive no later: others overtake it. */
+static void add_late (sim_way_t *way, sim_packet_t *packet)
+{
+    sim_packet_t **link = &way->head;
+    while (*link && (*link)->at_us <= packet->at_us)
+        link = &(*link)->next;
+    if (!*link) {
+        add (way, packet);
+        return;
+    }
+    packet->next = *link;
+    *link = packet;
     way->count++;
 }
 
@@ -455,7 +471,9 @@ int sim_router_send (sim_world_t *w, sim_process_t *process, uint64_t rid, const
         return 0;
     sim_packet_t *packet = new_packet (w, &part, 1);
     packet->at_us = arrival (w, &conn->back, conn->dst, conn->src);
-    add (&conn->back, packet);
+    if (packet->at_us != CTKI_FOREVER && sim_strikes (w, SIM_OVERTAKEN)) /* by a bad way that a test made */
+        packet->at_us += (int64_t) sim_below (w, OVERTAKEN_US);
+    add_late (&conn->back, packet);
     if (packet->at_us != CTKI_FOREVER)
         wake_end (w, conn, false, packet->at_us);
     return 0;

@@ -69,10 +69,12 @@ enum {
     X (SUFFIX, "a connection takes frames with it")                                                                    \
     X (OLD_TAIL, "the rest of an old connection is read behind a new one's frames")                                    \
     X (LOST_REPLY, "a single answer is lost")                                                                          \
+    X (OVERTAKEN, "an answer is overtaken by others")                                                                  \
     X (LOST_FRAME, "a single frame is lost")                                                                           \
     X (DOUBLED, "a frame comes twice")                                                                                 \
     X (SLOW_ACTOR, "an actor is scheduled late")                                                                       \
     X (TINY, "tiny windows")                                                                                           \
+    X (STORM, "a storm of restarts")                                                                                   \
     X (RESEND, "a world where what is in doubt is sent again")                                                         \
     X (LAZY, "a world of lazy senders")                                                                                \
     X (UNWATCHED, "a process does not watch, or no longer")                                                            \
@@ -319,7 +321,7 @@ typedef struct {
     uint64_t queue_bytes;
     uint64_t odds[SIM_SITE_KINDS]; /* once in so many times; 0: never */
     bool enabled[SIM_TROUBLE_KINDS];
-    bool lazy, other_address;
+    bool lazy, storm, other_address;
     int64_t trouble_us; /* the next, ... */
     uint64_t trouble_event; /* ... when so many events have happened at the latest */
     int64_t trouble_pause_us;
