@@ -148,6 +148,7 @@ static void greet (ctki_out_t *out, int64_t now_us)
 /* An answer to an older greeting is none any more: it may be that of a dead process. */
 static void greet_anew (ctki_out_t *out, int64_t now_us, uint64_t nonce)
 {
+    out->gen++;
     out->nonce = nonce;
     out->nonce_us = now_us;
     out->hello_wait_us = CTKI_HELLO_MIN_MS * CTKI_MS;
@@ -227,7 +228,6 @@ void ctki_out_link_up (ctki_out_t *out, int64_t now_us, uint64_t nonce)
 {
     if (out->state == CTKI_OUT_ENDED)
         return;
-    out->gen++;
     out->asked_us = 0;
     greet_anew (out, now_us, nonce);
 }
