@@ -75,9 +75,9 @@ static void add_obit (ctki_obit_t **link, ctki_obit_t *obit)
     *link = obit;
 }
 
-/* To which of these an obituary belongs: the one that came after that incarnation;
- * if that was never seen here, the first one of another. NULL: that is not known
- * yet, as the sender proved it and has not seen the last question. */
+/* To which of these an obituary belongs: that from its incarnation, or, if that one
+ * was never seen here, to the one that came after. NULL: that is not known yet, as
+ * the sender proved it and has not seen the last question. */
 static ctki_restart_t *heir_of (ctki_restart_t *open, const ctki_obit_t *obit)
 {
     for (ctki_restart_t *restart = open; restart; restart = restart->next) {
@@ -85,7 +85,7 @@ static ctki_restart_t *heir_of (ctki_restart_t *open, const ctki_obit_t *obit)
             return restart;
     }
     for (ctki_restart_t *restart = open; restart; restart = restart->next) {
-        if (restart->inc != obit->old_inc)
+        if (restart->inc == obit->new_inc)
             return restart;
     }
     return NULL;

@@ -81,7 +81,7 @@ typedef struct {
 /* What became of what was sent to a receiver that is another process now. */
 typedef struct ctki_obit {
     struct ctki_obit *next; /* its owner's */
-    uint64_t old_inc;
+    uint64_t old_inc, new_inc; /* whose session it was, and who came after */
     uint64_t consumed, received, in_doubt, carried; /* envelopes */
     bool counted; /* its owner's: carried is more than what the session had */
     size_t count;
