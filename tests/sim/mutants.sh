@@ -100,6 +100,7 @@ if ! "$build/tests/sim/sim" --quiet --seeds "1-$worlds" >"$scratch/log"; then
     echo "not ok 1 - without a mutant the simulator is content"
     exit 1
 fi
+# shellcheck disable=SC2046 # words, not one argument
 if [ $# -eq 0 ]; then set -- $(cd "$here/mutants" && LC_ALL=C ls); fi
 printf '%s\n' "$@" | xargs -P "$(nproc 2>/dev/null || echo 1)" -n 1 sh "$0" --try >"$scratch/verdicts"
 LC_ALL=C sort "$scratch/verdicts"

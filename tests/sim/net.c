@@ -14,13 +14,13 @@
 #include "src/sock.h"
 
 enum {
-    PACKET_BYTES = 512,        /* room of one that is used again */
-    RECONNECT_MIN_US = 10000,  /* libzmq's, doubled up to ... */
+    PACKET_BYTES = 512,       /* room of one that is used again */
+    RECONNECT_MIN_US = 10000, /* libzmq's, doubled up to ... */
     RECONNECT_MAX_US = 1000000,
     CONNECT_TIMEOUT_US = 2000000,
-    NOTICE_US = 20000,         /* an end notices a break so late at most, unless it is half-open */
-    OVERTAKEN_US = 60000,      /* an answer that others overtake is later by so much at most */
-    TAIL_US = 150000           /* the rest of an old connection is read so late at most */
+    NOTICE_US = 20000,    /* an end notices a break so late at most, unless it is half-open */
+    OVERTAKEN_US = 60000, /* an answer that others overtake is later by so much at most */
+    TAIL_US = 150000      /* the rest of an old connection is read so late at most */
 };
 
 /* ---- packets */
@@ -188,11 +188,11 @@ static void free_if_over (sim_world_t *w, sim_conn_t *conn)
 /* What is read late of a connection that is over. */
 static void delay_tail (sim_world_t *w, sim_conn_t *conn)
 {
-    if (!conn->there.head || conn->there.head->at_us == CTKI_FOREVER || !w->chaos || !sim_one_in (w, 2))
+    if (!conn->there.head || conn->there.head->at_us == CTKI_FOREVER || !w->chaos || !sim_one_in (w, w->storm ? 1 : 2))
         return;
     int64_t late_us = (int64_t) sim_below (w, TAIL_US);
     for (sim_packet_t *packet = conn->there.head; packet; packet = packet->next)
-        packet->at_us += late_us;
+        packet->at_us = packet->at_us == CTKI_FOREVER ? CTKI_FOREVER : packet->at_us + late_us;
     if (conn->to)
         sim_wake (w, conn->to, SIM_ROUTER, conn->there.head->at_us);
 }
@@ -297,7 +297,7 @@ static void tell_event (sim_world_t *w, sim_sender_t *sender, int kind)
     if (sender->events > 0)
         at_us = CTKI_MAX (at_us, sender->event[sender->events - 1].at_us);
     SIM_EXPECT (w, sender->events < SIM_LINK_EVENTS, "too many events of a link");
-    sender->event[sender->events++] = (sim_link_event_t) {.at_us = at_us, .kind = kind};
+    sender->event[sender->events++] = (sim_link_event_t){.at_us = at_us, .kind = kind};
     sim_wake (w, sender->process, SIM_SENDERS + sender->peer, at_us);
 }
 
@@ -355,9 +355,9 @@ static void connect_now (sim_world_t *w, sim_sender_t *sender)
     else if (!to || w->now_us < w->refuse_until_us[peer])
         try_again (w, sender);
     else if (to->paused_until_us > w->now_us)
-        connect_in (w, sender, to->paused_until_us == CTKI_FOREVER
-                                   ? CONNECT_TIMEOUT_US
-                                   : to->paused_until_us - w->now_us + w->delay_us[self][peer]);
+        connect_in (w, sender,
+                    to->paused_until_us == CTKI_FOREVER ? CONNECT_TIMEOUT_US
+                                                        : to->paused_until_us - w->now_us + w->delay_us[self][peer]);
     else if (sim_strikes (w, SIM_WRONG_SERVER)) {
         sender->connect_us = CTKI_FOREVER; /* libzmq never tries again (pitfall C1) */
         tell_event (w, sender, CTKI_LINK_REFUSED);
