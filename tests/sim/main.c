@@ -7,10 +7,8 @@
  * Else there are 20,000 of them, or 2,000 with --quick, divided by
  * CTALK_TEST_SCALE. CTALK_SIM_SEED=n in the environment is --seed n.
  */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "tests/sim/sim.h"
 #include "tests/support/scale.h"
@@ -26,13 +24,6 @@ typedef struct {
     uint64_t from, to, events;
     bool aloud, quiet;
 } options_t;
-
-static void on_abort (int number)
-{
-    sim_on_abort ();
-    (void) signal (number, SIG_DFL);
-    (void) raise (number);
-}
 
 static _Noreturn void usage (void)
 {
@@ -133,8 +124,7 @@ int main (int argc, char **argv)
     read_options (&options, argc, argv);
     if (getenv ("CTALK_SIM_SEED"))
         one_seed (&options, getenv ("CTALK_SIM_SEED"));
-    (void) signal (SIGABRT, on_abort);
-    (void) signal (SIGSEGV, on_abort);
+    sim_catch_aborts ();
     for (uint64_t seed = options.from; seed <= options.to; seed++) {
         sim_world_run (seed, options.events, options.aloud);
         ctki_test_progress ("worlds", seed - options.from + 1, options.to - options.from + 1);

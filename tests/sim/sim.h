@@ -420,7 +420,7 @@ typedef enum {
 } sim_slot_t;
 
 void sim_world_run (uint64_t seed, uint64_t events, bool aloud);
-void sim_on_abort (void); /* says which seed it was */
+void sim_catch_aborts (void); /* a world that aborts, or crashes, says its seed */
 
 static inline void sim_wake (sim_world_t *w, const sim_process_t *process, unsigned slot, int64_t at_us)
 {

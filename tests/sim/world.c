@@ -1,9 +1,11 @@
 /*
  * world.c - the clock of a simulated world, and the order of events in it.
  */
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "src/mem.h"
 #include "tests/sim/sim.h"
@@ -20,7 +22,8 @@ enum {
 
 sim_totals_t sim_totals;
 
-static const sim_world_t *current; /* for sim_on_abort () */
+static char last_words[160]; /* of the world that runs */
+static size_t last_words_size;
 
 /* ---- chance, story, failure */
 
@@ -43,12 +46,28 @@ void sim_story (const sim_world_t *w, const char *format, ...)
     va_end (args);
 }
 
-static void say_how_to_replay (const sim_world_t *w)
+static void write_last_words (const sim_world_t *w)
 {
-    printf ("CTALK_SIM_SEED=%" PRIu64 "; again, with its story: tests/sim/sim --seed %" PRIu64 " --events %" PRIu64
-            "\n",
-            w->seed, w->seed, w->want);
-    (void) fflush (stdout);
+    (void) snprintf (last_words, sizeof last_words,
+                     "CTALK_SIM_SEED=%" PRIu64 "; again, with its story: tests/sim/sim --seed %" PRIu64
+                     " --events %" PRIu64 "\n",
+                     w->seed, w->seed, w->want);
+    last_words_size = strlen (last_words);
+}
+
+/* Standard output may be in any state: past it. */
+static void on_abort (int number)
+{
+    ssize_t written = write (STDOUT_FILENO, last_words, last_words_size);
+    (void) written;
+    (void) signal (number, SIG_DFL);
+    (void) raise (number);
+}
+
+void sim_catch_aborts (void)
+{
+    (void) signal (SIGABRT, on_abort);
+    (void) signal (SIGSEGV, on_abort);
 }
 
 void sim_fail (const sim_world_t *w, const char *what, const char *format, ...)
@@ -59,16 +78,10 @@ void sim_fail (const sim_world_t *w, const char *what, const char *format, ...)
     (void) vprintf (format, args);
     printf (" [%s]\n", what);
     va_end (args);
-    say_how_to_replay (w);
+    printf ("%s", last_words);
     printf ("not ok 1 - the simulated worlds hold what is promised\n");
     (void) fflush (stdout);
     exit (EXIT_FAILURE);
-}
-
-void sim_on_abort (void)
-{
-    if (current)
-        say_how_to_replay (current);
 }
 
 /* ---- small things */
@@ -404,13 +417,13 @@ void sim_world_run (uint64_t seed, uint64_t events, bool aloud)
 {
     sim_world_t *w = malloc (sizeof *w);
     CTKI_ASSERT (w);
+    *w = (sim_world_t){.seed = seed, .want = events};
+    write_last_words (w);
     make_world (w, seed, events, aloud);
-    current = w;
     live (w);
     sim_totals.seeds++;
     sim_totals.events += w->events;
     sim_totals.virtual_us += w->now_us;
     free_world (w);
-    current = NULL;
     free (w);
 }
