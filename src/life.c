@@ -41,6 +41,25 @@ void ctki_life_fini (ctki_life_t *life)
     life->early = NULL;
 }
 
+/* The last obituary is the newest. */
+static void add_obit (ctki_obit_t **link, ctki_obit_t *obit)
+{
+    while (*link)
+        link = &(*link)->next;
+    obit->next = NULL;
+    *link = obit;
+}
+
+/* Those that waited are told with this one: they are older than any of its own. */
+static void inherit (ctki_life_t *life, ctki_restart_t *restart)
+{
+    while (life->early) {
+        ctki_obit_t *obit = life->early;
+        life->early = obit->next;
+        add_obit (&restart->obits, obit);
+    }
+}
+
 static ctki_restart_t *begin (ctki_life_t *life, uint64_t inc, ctki_restart_t **fresh)
 {
     ctki_restart_t *restart = *fresh;
@@ -51,8 +70,7 @@ static ctki_restart_t *begin (ctki_life_t *life, uint64_t inc, ctki_restart_t **
     *(life->last ? &life->last->next : &life->first) = restart;
     life->last = restart;
     life->inc = inc;
-    restart->obits = life->early;
-    life->early = NULL;
+    inherit (life, restart);
     return restart;
 }
 
@@ -64,15 +82,6 @@ bool ctki_life_inbound (ctki_life_t *life, const ctki_proof_t *proof, ctki_resta
     restart->epoch = ++life->epoch;
     restart->proof = *proof;
     return true;
-}
-
-/* The last obituary is the newest. */
-static void add_obit (ctki_obit_t **link, ctki_obit_t *obit)
-{
-    while (*link)
-        link = &(*link)->next;
-    obit->next = NULL;
-    *link = obit;
 }
 
 /* To which of these an obituary belongs: that from its incarnation, or, if that one
@@ -122,6 +131,8 @@ bool ctki_life_report (ctki_life_t *life, uint32_t epoch, uint64_t inc, ctki_obi
         begin (life, inc, fresh)->answered = true;
     if (obit && !heir)
         heir = heir_of (open, obit);
+    if (heir)
+        inherit (life, heir);
     if (obit)
         add_obit (heir ? &heir->obits : &life->early, obit);
     return proof;

@@ -258,6 +258,19 @@ START_TEST (obituary_of_an_unknown)
 }
 END_TEST
 
+/* What waits is told with the next obituary of that sender at the latest, and before it. */
+START_TEST (obituary_that_waits)
+{
+    bool taken;
+    inbound (A);
+    inbound (D);
+    ck_assert (!report (0, C, B, &taken)); /* it met B and C, which never came here */
+    ck_assert (!report (2, D, C, &taken));
+    tell (0, A, 0, 0);
+    tell (A, D, B, C);
+}
+END_TEST
+
 /* Two sessions may have ended before one question is answered: both obituaries, the newest last. */
 START_TEST (two_obituaries)
 {
@@ -354,6 +367,7 @@ Suite *ctki_suite_life (void)
     tcase_add_test (tcase, obituary_of_the_second);
     tcase_add_test (tcase, obituary_too_early);
     tcase_add_test (tcase, obituary_of_an_unknown);
+    tcase_add_test (tcase, obituary_that_waits);
     tcase_add_test (tcase, two_obituaries);
     tcase_add_test (tcase, proof_during_a_question);
     tcase_add_test (tcase, lost_and_lives);
