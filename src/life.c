@@ -41,6 +41,25 @@ void ctki_life_fini (ctki_life_t *life)
     life->early = NULL;
 }
 
+/* The last obituary is the newest. */
+static void add_obit (ctki_obit_t **link, ctki_obit_t *obit)
+{
+    while (*link)
+        link = &(*link)->next;
+    obit->next = NULL;
+    *link = obit;
+}
+
+/* Those that waited are told with this one: they are older than any of its own. */
+static void inherit (ctki_life_t *life, ctki_restart_t *restart)
+{
+    while (life->early) {
+        ctki_obit_t *obit = life->early;
+        life->early = obit->next;
+        add_obit (&restart->obits, obit);
+    }
+}
+
 static ctki_restart_t *begin (ctki_life_t *life, uint64_t inc, ctki_restart_t **fresh)
 {
     ctki_restart_t *restart = *fresh;
@@ -51,8 +70,7 @@ static ctki_restart_t *begin (ctki_life_t *life, uint64_t inc, ctki_restart_t **
     *(life->last ? &life->last->next : &life->first) = restart;
     life->last = restart;
     life->inc = inc;
-    restart->obits = life->early;
-    life->early = NULL;
+    inherit (life, restart);
     return restart;
 }
 
@@ -66,18 +84,9 @@ bool ctki_life_inbound (ctki_life_t *life, const ctki_proof_t *proof, ctki_resta
     return true;
 }
 
-/* The last obituary is the newest. */
-static void add_obit (ctki_obit_t **link, ctki_obit_t *obit)
-{
-    while (*link)
-        link = &(*link)->next;
-    obit->next = NULL;
-    *link = obit;
-}
-
-/* To which of these an obituary belongs: the one that came after that incarnation;
- * if that was never seen here, the first one of another. NULL: that is not known
- * yet, as the sender proved it and has not seen the last question. */
+/* To which of these an obituary belongs: that from its incarnation, or, if that one
+ * was never seen here, to the one that came after. NULL: that is not known yet, as
+ * the sender proved it and has not seen the last question. */
 static ctki_restart_t *heir_of (ctki_restart_t *open, const ctki_obit_t *obit)
 {
     for (ctki_restart_t *restart = open; restart; restart = restart->next) {
@@ -85,7 +94,7 @@ static ctki_restart_t *heir_of (ctki_restart_t *open, const ctki_obit_t *obit)
             return restart;
     }
     for (ctki_restart_t *restart = open; restart; restart = restart->next) {
-        if (restart->inc != obit->old_inc)
+        if (restart->inc == obit->new_inc)
             return restart;
     }
     return NULL;
@@ -122,6 +131,8 @@ bool ctki_life_report (ctki_life_t *life, uint32_t epoch, uint64_t inc, ctki_obi
         begin (life, inc, fresh)->answered = true;
     if (obit && !heir)
         heir = heir_of (open, obit);
+    if (heir)
+        inherit (life, heir);
     if (obit)
         add_obit (heir ? &heir->obits : &life->early, obit);
     return proof;

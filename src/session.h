@@ -81,7 +81,7 @@ typedef struct {
 /* What became of what was sent to a receiver that is another process now. */
 typedef struct ctki_obit {
     struct ctki_obit *next; /* its owner's */
-    uint64_t old_inc;
+    uint64_t old_inc, new_inc; /* whose session it was, and who came after */
     uint64_t consumed, received, in_doubt, carried; /* envelopes */
     bool counted; /* its owner's: carried is more than what the session had */
     size_t count;
@@ -103,7 +103,7 @@ typedef struct {
     uint64_t sid;      /* 0: no session yet */
     uint64_t peer_inc; /* of the session; 0: none */
     uint64_t nonce;
-    int64_t nonce_us;                    /* when it was drawn */
+    int64_t nonce_us;                    /* when it was drawn; gen counts them */
     int64_t alive_from_us, alive_to_us;  /* the receiver answered a greeting at some moment between the two */
     uint32_t round, gen;
 
@@ -271,8 +271,7 @@ typedef struct {
     int64_t us;             /* when it was made; of a doubtful one, when it was asked */
     bool doubtful;          /* it has to show first that it lives, ... */
     uint32_t probe;         /* ... by answering this; 0: it was not asked yet */
-    uint64_t nonce;         /* of the last greeting that it was told to, ... */
-    uint32_t gen;           /* ... and the count of connections in it */
+    uint32_t gen;           /* of the last greeting in it, or for it */
 } ctki_offer_t;
 
 /* Another process that claims the pid while a session is open: it is let in

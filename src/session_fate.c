@@ -184,7 +184,7 @@ static void add_fate (void *arg, const ctalk_fate_t *fate)
 }
 
 /* The obituary as it stands before anything is taken back. NULL: no memory. */
-static ctki_obit_t *write_obit (const ctki_out_t *out)
+static ctki_obit_t *write_obit (const ctki_out_t *out, uint64_t inc)
 {
     uint64_t doubtful = envelopes_below (out, out->given);
     uint64_t logged = out->watched ? out->ordinal + 1 - CTKI_MIN (out->log_first, out->ordinal + 1) : 0;
@@ -193,6 +193,7 @@ static ctki_obit_t *write_obit (const ctki_out_t *out)
     if (!obit)
         return NULL;
     *obit = (ctki_obit_t) {.old_inc = out->peer_inc,
+                           .new_inc = inc,
                            .consumed = out->consumed,
                            .received = out->ordinal - out->consumed,
                            .in_doubt = out->setup.resend ? 0 : doubtful};
@@ -210,9 +211,9 @@ static ctki_obit_t *write_obit (const ctki_out_t *out)
     return obit;
 }
 
-bool ctki_fate_restart (ctki_out_t *out)
+bool ctki_fate_restart (ctki_out_t *out, uint64_t inc)
 {
-    if (out->obit || !(out->obit = write_obit (out)))
+    if (out->obit || !(out->obit = write_obit (out, inc)))
         return false;
     if (out->setup.resend)
         out->given = out->una; /* as if it had never been sent */

@@ -239,7 +239,7 @@ static bool is_alive (ctki_in_t *in, int64_t now_us, ctki_offer_t *offer, const 
  * session, and will not take the answer to an older greeting any more. */
 static bool is_given_up (const ctki_offer_t *offer, const ctki_hello_t *hello, uint32_t gen)
 {
-    return hello->prev_sid != offer->sid && hello->nonce != offer->nonce && (int32_t) (gen - offer->gen) >= 0;
+    return hello->prev_sid != offer->sid && (int32_t) (gen - offer->gen) > 0;
 }
 
 /* Offers a session: the same sid to the same incarnation however often and
@@ -255,12 +255,12 @@ static void welcome_new (ctki_in_t *in, int64_t now_us, uint64_t rid, const ctki
         remove_offer (in, (unsigned) (offer - in->offer));
         offer = NULL;
     }
-    if (!offer)
+    if (!offer) {
         offer = add_offer (in, now_us, hello->inc, fresh_sid, fx);
-    if (offer->nonce == 0 || hello->prev_sid == offer->sid) {
-        offer->nonce = hello->nonce;
         offer->gen = gen;
     }
+    if (hello->prev_sid == offer->sid && (int32_t) (gen - offer->gen) > 0)
+        offer->gen = gen;
     offer->rid = rid;
     answer (in, fx, CTKI_WELCOME, offer->sid, 1);
     fx->answer.u.welcome = (ctki_welcome_t){.inc = in->setup.inc,

@@ -41,7 +41,7 @@ static void raise_credit (ctki_out_t *out, uint64_t frame, uint64_t byte)
 static bool new_session (ctki_out_t *out, const ctki_frame_t *frame)
 {
     bool former = out->sid || (out->peer_inc && out->peer_inc != frame->u.welcome.inc);
-    if (former && !ctki_fate_restart (out))
+    if (former && !ctki_fate_restart (out, frame->u.welcome.inc))
         return false;
     out->sid = frame->sid;
     out->peer_inc = frame->u.welcome.inc;
@@ -148,6 +148,7 @@ static void greet (ctki_out_t *out, int64_t now_us)
 /* An answer to an older greeting is none any more: it may be that of a dead process. */
 static void greet_anew (ctki_out_t *out, int64_t now_us, uint64_t nonce)
 {
+    out->gen++;
     out->nonce = nonce;
     out->nonce_us = now_us;
     out->hello_wait_us = CTKI_HELLO_MIN_MS * CTKI_MS;
@@ -227,7 +228,6 @@ void ctki_out_link_up (ctki_out_t *out, int64_t now_us, uint64_t nonce)
 {
     if (out->state == CTKI_OUT_ENDED)
         return;
-    out->gen++;
     out->asked_us = 0;
     greet_anew (out, now_us, nonce);
 }
@@ -257,7 +257,7 @@ bool ctki_out_incarnation (ctki_out_t *out, int64_t now_us, const ctki_proof_t *
         greet_whoever_is_there (out, now_us, proof, nonce);
         return false;
     }
-    if (!ctki_fate_restart (out)) /* also without a session: what is queued was for the former one, and is carried */
+    if (!ctki_fate_restart (out, proof->inc)) /* also without a session: what is queued was for the former one, and is carried */
         return false;
     out->sid = 0;
     out->peer_inc = proof->inc;

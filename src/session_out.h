@@ -44,8 +44,8 @@ void ctki_fate_received (ctki_out_t *out, const ctki_sent_t *sent);
 /* So many envelopes were consumed. */
 void ctki_fate_consumed (ctki_out_t *out, uint64_t consumed);
 
-/* The receiver is another incarnation: what libzmq had is in doubt, the rest
+/* The receiver is another incarnation, this one: what libzmq had is in doubt, the rest
  * goes to the new one; numbers begin anew. False: no memory, nothing changed. */
-bool ctki_fate_restart (ctki_out_t *out);
+bool ctki_fate_restart (ctki_out_t *out, uint64_t inc);
 
 #endif

@@ -8,10 +8,10 @@
 #include "tests/sim/sim.h"
 
 enum {
-    BURST = 6,      /* envelopes sent at once, mostly */
+    BURST = 6, /* envelopes sent at once, mostly */
     LONG_BURST = 60,
     SMALL_BYTES = 40,
-    MEAL = 16       /* envelopes taken at once */
+    MEAL = 16 /* envelopes taken at once */
 };
 
 /* ---- what envelopes hold: all bytes follow from the message's id and its size */

@@ -1,24 +1,23 @@
 /*
  * main.c - runs simulated worlds, one per seed. See sim.h.
  *
- *   sim [--seeds FROM-TO | --seed N] [--events M] [--quiet]
+ *   sim [--seeds FROM-TO | --seed N | --quick] [--events M] [--quiet]
  *
  * A failing seed is printed; --seed N runs that one alone and tells its story.
- * Without --seeds, 20,000 of them divided by CTALK_TEST_SCALE. CTALK_SIM_SEED=n
- * in the environment is --seed n.
+ * Else there are 20,000 of them, or 2,000 with --quick, divided by
+ * CTALK_TEST_SCALE. CTALK_SIM_SEED=n in the environment is --seed n.
  */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "tests/sim/sim.h"
 #include "tests/support/scale.h"
 
 enum {
     SEEDS = 20000,
+    QUICK_SEEDS = 2000,
     EVENTS = 2000,
-    ALL_SITES = 500 /* in so many worlds each site is hit */
+    ALL_SITES = 10000 /* in so many worlds each site is hit */
 };
 
 typedef struct {
@@ -26,16 +25,9 @@ typedef struct {
     bool aloud, quiet;
 } options_t;
 
-static void on_abort (int number)
-{
-    sim_on_abort ();
-    (void) signal (number, SIG_DFL);
-    (void) raise (number);
-}
-
 static _Noreturn void usage (void)
 {
-    (void) fprintf (stderr, "usage: sim [--seeds FROM-TO | --seed N] [--events M] [--quiet]\n");
+    (void) fprintf (stderr, "usage: sim [--seeds FROM-TO | --seed N | --quick] [--events M] [--quiet]\n");
     exit (2);
 }
 
@@ -73,6 +65,8 @@ static void read_options (options_t *options, int argc, char **argv)
             one_seed (options, argv[++i]);
         else if (strcmp (argv[i], "--events") == 0)
             options->events = number_of (argv[++i], &end);
+        else if (strcmp (argv[i], "--quick") == 0)
+            options->to = ctki_test_count (QUICK_SEEDS);
         else if (strcmp (argv[i], "--quiet") == 0)
             options->quiet = true;
         else
@@ -117,9 +111,9 @@ static void print_totals (void)
 {
     ctki_test_figure ("worlds, events", "%" PRIu64 ", %" PRIu64 " (%.1f virtual hours)", sim_totals.seeds,
                       sim_totals.events, (double) sim_totals.virtual_us / 3.6e9);
-    ctki_test_figure ("envelopes accepted", "%" PRIu64 ", delivered %" PRIu64 ", abandoned %" PRIu64
-                      " (in doubt %" PRIu64 ")", sim_totals.accepted, sim_totals.delivered, sim_totals.abandoned,
-                      sim_totals.in_doubt);
+    ctki_test_figure ("envelopes accepted",
+                      "%" PRIu64 ", delivered %" PRIu64 ", abandoned %" PRIu64 " (in doubt %" PRIu64 ")",
+                      sim_totals.accepted, sim_totals.delivered, sim_totals.abandoned, sim_totals.in_doubt);
     ctki_test_figure ("longest until all arrived", "%.3f virtual s after all was well (seed %" PRIu64 ")",
                       (double) sim_totals.drain_worst_us / 1e6, sim_totals.drain_worst_seed);
 }
@@ -127,11 +121,10 @@ static void print_totals (void)
 int main (int argc, char **argv)
 {
     options_t options = {.from = 1, .to = ctki_test_count (SEEDS), .events = EVENTS};
+    read_options (&options, argc, argv);
     if (getenv ("CTALK_SIM_SEED"))
         one_seed (&options, getenv ("CTALK_SIM_SEED"));
-    read_options (&options, argc, argv);
-    (void) signal (SIGABRT, on_abort);
-    (void) signal (SIGSEGV, on_abort);
+    sim_catch_aborts ();
     for (uint64_t seed = options.from; seed <= options.to; seed++) {
         sim_world_run (seed, options.events, options.aloud);
         ctki_test_progress ("worlds", seed - options.from + 1, options.to - options.from + 1);

@@ -14,12 +14,13 @@
 #include "src/sock.h"
 
 enum {
-    PACKET_BYTES = 512,        /* room of one that is used again */
-    RECONNECT_MIN_US = 10000,  /* libzmq's, doubled up to ... */
+    PACKET_BYTES = 512,       /* room of one that is used again */
+    RECONNECT_MIN_US = 10000, /* libzmq's, doubled up to ... */
     RECONNECT_MAX_US = 1000000,
     CONNECT_TIMEOUT_US = 2000000,
-    NOTICE_US = 20000,         /* an end notices a break so late at most, unless it is half-open */
-    TAIL_US = 150000           /* the rest of an old connection is read so late at most */
+    NOTICE_US = 20000,    /* an end notices a break so late at most, unless it is half-open */
+    OVERTAKEN_US = 60000, /* an answer that others overtake is later by so much at most */
+    TAIL_US = 150000      /* the rest of an old connection is read so late at most */
 };
 
 /* ---- packets */
@@ -73,6 +74,21 @@ static void add (sim_way_t *way, sim_packet_t *packet)
     else
         way->head = packet;
     way->tail = packet;
+    way->count++;
+}
+
+/* Behind those that arrive no later: others overtake it. */
+static void add_late (sim_way_t *way, sim_packet_t *packet)
+{
+    sim_packet_t **link = &way->head;
+    while (*link && (*link)->at_us <= packet->at_us)
+        link = &(*link)->next;
+    if (!*link) {
+        add (way, packet);
+        return;
+    }
+    packet->next = *link;
+    *link = packet;
     way->count++;
 }
 
@@ -172,11 +188,11 @@ static void free_if_over (sim_world_t *w, sim_conn_t *conn)
 /* What is read late of a connection that is over. */
 static void delay_tail (sim_world_t *w, sim_conn_t *conn)
 {
-    if (!conn->there.head || conn->there.head->at_us == CTKI_FOREVER || !w->chaos || !sim_one_in (w, 2))
+    if (!conn->there.head || conn->there.head->at_us == CTKI_FOREVER || !w->chaos || !sim_one_in (w, w->storm ? 1 : 2))
         return;
     int64_t late_us = (int64_t) sim_below (w, TAIL_US);
     for (sim_packet_t *packet = conn->there.head; packet; packet = packet->next)
-        packet->at_us += late_us;
+        packet->at_us = packet->at_us == CTKI_FOREVER ? CTKI_FOREVER : packet->at_us + late_us;
     if (conn->to)
         sim_wake (w, conn->to, SIM_ROUTER, conn->there.head->at_us);
 }
@@ -281,7 +297,7 @@ static void tell_event (sim_world_t *w, sim_sender_t *sender, int kind)
     if (sender->events > 0)
         at_us = CTKI_MAX (at_us, sender->event[sender->events - 1].at_us);
     SIM_EXPECT (w, sender->events < SIM_LINK_EVENTS, "too many events of a link");
-    sender->event[sender->events++] = (sim_link_event_t) {.at_us = at_us, .kind = kind};
+    sender->event[sender->events++] = (sim_link_event_t){.at_us = at_us, .kind = kind};
     sim_wake (w, sender->process, SIM_SENDERS + sender->peer, at_us);
 }
 
@@ -339,9 +355,9 @@ static void connect_now (sim_world_t *w, sim_sender_t *sender)
     else if (!to || w->now_us < w->refuse_until_us[peer])
         try_again (w, sender);
     else if (to->paused_until_us > w->now_us)
-        connect_in (w, sender, to->paused_until_us == CTKI_FOREVER
-                                   ? CONNECT_TIMEOUT_US
-                                   : to->paused_until_us - w->now_us + w->delay_us[self][peer]);
+        connect_in (w, sender,
+                    to->paused_until_us == CTKI_FOREVER ? CONNECT_TIMEOUT_US
+                                                        : to->paused_until_us - w->now_us + w->delay_us[self][peer]);
     else if (sim_strikes (w, SIM_WRONG_SERVER)) {
         sender->connect_us = CTKI_FOREVER; /* libzmq never tries again (pitfall C1) */
         tell_event (w, sender, CTKI_LINK_REFUSED);
@@ -455,7 +471,9 @@ int sim_router_send (sim_world_t *w, sim_process_t *process, uint64_t rid, const
         return 0;
     sim_packet_t *packet = new_packet (w, &part, 1);
     packet->at_us = arrival (w, &conn->back, conn->dst, conn->src);
-    add (&conn->back, packet);
+    if (packet->at_us != CTKI_FOREVER && sim_strikes (w, SIM_OVERTAKEN)) /* by a bad way that a test made */
+        packet->at_us += (int64_t) sim_below (w, OVERTAKEN_US);
+    add_late (&conn->back, packet);
     if (packet->at_us != CTKI_FOREVER)
         wake_end (w, conn, false, packet->at_us);
     return 0;

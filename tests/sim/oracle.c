@@ -73,7 +73,7 @@ static void sent_first (const sim_world_t *w, sim_sender_t *sender, const ctki_e
     SIM_EXPECT (w, n == stream->given_seq + 1, "frame %" PRIu64 " after %" PRIu64, n, stream->given_seq);
     grow_frames (stream, n);
     if (n == 1)
-        stream->frames[0] = (sim_frame_t) {0};
+        stream->frames[0] = (sim_frame_t){0};
     sim_frame_t *frame = &stream->frames[n];
     *frame = stream->frames[n - 1];
     frame->crc = crc;
@@ -109,7 +109,8 @@ void sim_oracle_sent (sim_world_t *w, sim_sender_t *sender, const ctki_emit_t *e
         SIM_EXPECT (w, emit->frame.u.hello.prev_sid == stream->sid, "a HELLO with another session");
         return;
     }
-    SIM_EXPECT (w, emit->frame.sid == stream->sid && emit->frame.round == stream->round, "a frame of another session or round");
+    SIM_EXPECT (w, emit->frame.sid == stream->sid && emit->frame.round == stream->round,
+                "a frame of another session or round");
     if (emit->frame.type == CTKI_DATA)
         sent_data (w, sender, emit);
     else
@@ -141,11 +142,12 @@ static void check_obit (const sim_world_t *w, const sim_sender_t *sender)
     SIM_EXPECT (w, obit, "a session ended, and there is no obituary");
     uint64_t doubt = w->setup.resend ? 0 : given_envelopes (stream) - stream->acked;
     SIM_EXPECT (w, obit->old_inc == stream->peer_inc, "an obituary of another incarnation");
-    SIM_EXPECT (w, obit->consumed == stream->consumed && obit->received == stream->acked - stream->consumed
-                       && obit->in_doubt == doubt,
-                "consumed %" PRIu64 " received %" PRIu64 " in doubt %" PRIu64 "; by the facts %" PRIu64 " %" PRIu64
-                " %" PRIu64, obit->consumed, obit->received, obit->in_doubt, stream->consumed,
-                stream->acked - stream->consumed, doubt);
+    SIM_EXPECT (
+        w,
+        obit->consumed == stream->consumed && obit->received == stream->acked - stream->consumed
+            && obit->in_doubt == doubt,
+        "consumed %" PRIu64 " received %" PRIu64 " in doubt %" PRIu64 "; by the facts %" PRIu64 " %" PRIu64 " %" PRIu64,
+        obit->consumed, obit->received, obit->in_doubt, stream->consumed, stream->acked - stream->consumed, doubt);
     check_fates (w, sender, obit);
 }
 
@@ -156,8 +158,9 @@ static void end_session (const sim_world_t *w, sim_sender_t *sender, uint64_t in
     SIM_EXPECT (w, inc != stream->peer_inc || doubled, "a receiver that lives forgot its session (R8)");
     check_obit (w, sender);
     const ctki_obit_t *obit = sender->out.obit;
-    SIM_TELL (w, "%s: its session with %u ended: consumed %" PRIu64 " received %" PRIu64 " in doubt %" PRIu64
-                 " carried %" PRIu64,
+    SIM_TELL (w,
+              "%s: its session with %u ended: consumed %" PRIu64 " received %" PRIu64 " in doubt %" PRIu64
+              " carried %" PRIu64,
               sim_name (sender->process), sender->peer + 1, obit->consumed, obit->received, obit->in_doubt,
               obit->carried);
     sim_did (SIM_DID_OBITUARY);
@@ -254,8 +257,9 @@ static void enter_session (sim_world_t *w, sim_sender_t *sender, const ctki_fram
     stream->peer_inc = frame->u.welcome.inc;
     stream->credit_frame = frame->u.welcome.credit_frame;
     stream->credit_byte = frame->u.welcome.credit_byte;
-    SIM_EXPECT (w, session->src_life == sender->process->life && session->first == 0
-                       && session->dst_life == sim_life_of (stream->peer_inc),
+    SIM_EXPECT (w,
+                session->src_life == sender->process->life && session->first == 0
+                    && session->dst_life == sim_life_of (stream->peer_inc),
                 "a session of another one was entered");
     session->first = stream->base + 1;
     SIM_TELL (w, "%s enters session %" PRIx64 " with %u.%u from %" PRIu64 " on", sim_name (sender->process),
@@ -288,10 +292,11 @@ void sim_oracle_heard (sim_world_t *w, sim_sender_t *sender, const ctki_frame_t 
         heard_ack (w, stream, frame);
     else if (taken && frame->type == CTKI_WELCOME)
         heard_welcome (w, sender, frame);
-    SIM_EXPECT (w, out->sid == stream->sid && out->una == stream->acked_seq + 1 && out->ordinal == stream->acked
-                       && out->consumed == stream->consumed && out->round == stream->round,
-                "sid %" PRIx64 " una %" PRIu64 " ordinal %" PRIu64 " consumed %" PRIu64 " round %u; by the facts %" PRIx64
-                " %" PRIu64 " %" PRIu64 " %" PRIu64 " %u",
+    SIM_EXPECT (w,
+                out->sid == stream->sid && out->una == stream->acked_seq + 1 && out->ordinal == stream->acked
+                    && out->consumed == stream->consumed && out->round == stream->round,
+                "sid %" PRIx64 " una %" PRIu64 " ordinal %" PRIu64 " consumed %" PRIu64
+                " round %u; by the facts %" PRIx64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %u",
                 out->sid, out->una, out->ordinal, out->consumed, out->round, stream->sid, stream->acked_seq + 1,
                 stream->acked, stream->consumed, stream->round);
 }
@@ -342,8 +347,8 @@ static void check_probe (const sim_world_t *w, sim_sender_t *sender)
 {
     sim_stream_t *stream = &sender->stream;
     const ctki_out_t *out = &sender->out;
-    bool closed = out->state == CTKI_OUT_OPEN && !sender->blocked && out->queue.head && out->una == out->next
-                  && out->stalled_us;
+    bool closed =
+        out->state == CTKI_OUT_OPEN && !sender->blocked && out->queue.head && out->una == out->next && out->stalled_us;
     if (!closed) {
         stream->closed_us = 0;
         return;
@@ -352,7 +357,9 @@ static void check_probe (const sim_world_t *w, sim_sender_t *sender)
         sim_did (SIM_DID_STALLED);
         stream->closed_us = w->now_us;
     }
-    SIM_EXPECT (w, stream->ping_us >= out->stalled_us || ctki_out_deadline (out) <= stream->closed_us + CTKI_PROBE_MIN_MS * CTKI_MS,
+    SIM_EXPECT (w,
+                stream->ping_us >= out->stalled_us
+                    || ctki_out_deadline (out) <= stream->closed_us + CTKI_PROBE_MIN_MS * CTKI_MS,
                 "the window is closed, and nobody asks");
 }
 
@@ -365,10 +372,12 @@ void sim_oracle_stepped (sim_world_t *w, sim_sender_t *sender)
     stream->said_in_doubt += out->settled.in_doubt;
     stream->said_charge += out->settled.charge;
     memset (&out->settled, 0, sizeof out->settled);
-    SIM_EXPECT (w, stream->said_delivered == stream->delivered && stream->said_abandoned == stream->abandoned
-                       && stream->said_in_doubt == stream->in_doubt,
+    SIM_EXPECT (w,
+                stream->said_delivered == stream->delivered && stream->said_abandoned == stream->abandoned
+                    && stream->said_in_doubt == stream->in_doubt,
                 "delivered %" PRIu64 " abandoned %" PRIu64 " in doubt %" PRIu64 "; by the facts %" PRIu64 " %" PRIu64
-                " %" PRIu64, stream->said_delivered, stream->said_abandoned, stream->said_in_doubt, stream->delivered,
+                " %" PRIu64,
+                stream->said_delivered, stream->said_abandoned, stream->said_in_doubt, stream->delivered,
                 stream->abandoned, stream->in_doubt);
     if (sim_one_in (w, COUNT_EVERY))
         count_all (w, sender);
@@ -437,7 +446,7 @@ void sim_oracle_offered (sim_world_t *w, sim_process_t *process, unsigned peer, 
         w->session = realloc (w->session, w->sessions_max * sizeof w->session[0]);
     }
     SIM_EXPECT (w, w->session && w->sessions < SIM_SESSIONS, "too many sessions");
-    *sim_session (w, sid) = (sim_session_t) {.src_life = sim_life_of (inc), .dst_life = process->life};
+    *sim_session (w, sid) = (sim_session_t){.src_life = sim_life_of (inc), .dst_life = process->life};
 }
 
 static void check_opened (const sim_world_t *w, const sim_process_t *process, unsigned peer)
@@ -479,8 +488,8 @@ static void check_credit (const sim_world_t *w, const sim_process_t *process, co
     if (!in->open || !inbound->flow)
         return;
     uint64_t held = in->received_byte - inbound->flow->byte;
-    SIM_EXPECT (w, held <= w->setup.window_bytes + w->setup.message_bytes + CTKI_CHARGE_BYTES,
-                "%s holds %" PRIu64, sim_name (process), held);
+    SIM_EXPECT (w, held <= w->setup.window_bytes + w->setup.message_bytes + CTKI_CHARGE_BYTES, "%s holds %" PRIu64,
+                sim_name (process), held);
     SIM_EXPECT (w, in->received_byte <= in->credit_byte && in->expected - 1 <= in->credit_frame, "over credit");
     SIM_EXPECT (w, in->violations == 0, "a violation was counted");
 }
@@ -595,7 +604,8 @@ static void check_told_fates (const sim_world_t *w, const sim_process_t *process
     SIM_EXPECT (w, event->fates <= event->received + event->in_doubt || w->setup.resend, "%zu fates", event->fates);
     for (size_t i = 0; i < event->fates; i++) {
         int64_t id = event->fate[i].msg_id;
-        SIM_EXPECT (w, (id > last || w->setup.resend) && (uint64_t) id >> 40 == ((uint64_t) process->life << 8 | node), "a fate out of order");
+        SIM_EXPECT (w, (id > last || w->setup.resend) && (uint64_t) id >> 40 == ((uint64_t) process->life << 8 | node),
+                    "a fate out of order");
         last = id;
     }
 }
@@ -620,7 +630,8 @@ static void taken_restart (sim_world_t *w, sim_process_t *process, unsigned node
     unsigned life = sim_life_of (event->incarnation);
     bool doubled = w->doubled[node] || w->doubled[process->node];
     sim_did (SIM_DID_RESTARTED);
-    SIM_EXPECT (w, life && w->life[life].inc == event->incarnation && w->life[life].node == node, "no such incarnation");
+    SIM_EXPECT (w, life && w->life[life].inc == event->incarnation && w->life[life].node == node,
+                "no such incarnation");
     SIM_EXPECT (w, life > sim_life_of (event->old_incarnation) || doubled, "%u.%u restarted as %u.%u", node + 1,
                 sim_life_of (event->old_incarnation), node + 1, life);
     SIM_EXPECT (w, seen->life == 0 || process->unwatched || event->old_incarnation == w->life[seen->life].inc,
@@ -672,7 +683,8 @@ bool sim_oracle_settled (const sim_process_t *from, const sim_process_t *to)
     const sim_stream_t *stream = &sender->stream;
     bool sent = sender->out.state == CTKI_OUT_OPEN && stream->accepted == stream->delivered + stream->abandoned;
     bool open = there->in.open && there->in.sid == sender->out.sid && !there->aside && !to->inbox.head;
-    bool told = !sender->questions && !from->reports && !sender->out.obit && (!here || (!here->life.first && !here->owed));
+    bool told =
+        !sender->questions && !from->reports && !sender->out.obit && (!here || (!here->life.first && !here->owed));
     return sent && open && told && !from->inbox.head;
 }
 

@@ -146,7 +146,7 @@ static int raise_event (sim_world_t *w, sim_process_t *process, sim_inbound_t *i
 static void owe_event (sim_world_t *w, sim_process_t *process, sim_inbound_t *inbound, ctalk_kind_t kind,
                        uint32_t reason)
 {
-    if (raise_event (w, process, inbound, kind, (ctalk_event_t) {.reason = (int32_t) reason}, NULL) == 0)
+    if (raise_event (w, process, inbound, kind, (ctalk_event_t){.reason = (int32_t) reason}, NULL) == 0)
         return;
     inbound->owed |= 1u << kind;
     inbound->owed_reason = reason;
@@ -184,11 +184,9 @@ static int tell_restart (sim_world_t *w, sim_process_t *process, sim_inbound_t *
     if (old_inc == 0)
         return 0;
     bool same = old_inc == restart->inc;
-    ctalk_event_t event = {.incarnation = restart->inc,
-                           .old_incarnation = old_inc,
-                           .reason = same ? CTALK_WHY_ABANDONED : CTALK_WHY_NONE};
-    return raise_event (w, process, inbound, same ? CTALK_PEER_ABANDONED : CTALK_PEER_RESTARTED, event,
-                        restart->obits);
+    ctalk_event_t event = {
+        .incarnation = restart->inc, .old_incarnation = old_inc, .reason = same ? CTALK_WHY_ABANDONED : CTALK_WHY_NONE};
+    return raise_event (w, process, inbound, same ? CTALK_PEER_ABANDONED : CTALK_PEER_RESTARTED, event, restart->obits);
 }
 
 static void tell_restarts (sim_world_t *w, sim_process_t *process, sim_inbound_t *inbound)
@@ -309,8 +307,12 @@ static void deliver (sim_world_t *w, sim_process_t *process, sim_inbound_t *inbo
     bool one = fx->give == CTKI_GIVE_ONE;
     ctki_inlet_t *inlet = process->inlet;
     process->inlet = NULL;
-    *inlet = (ctki_inlet_t) {.flow = inbound->flow, .count = fx->count, .frames = fx->frames, .one = one,
-                             .record = fx->record, .buf = fx->whole ? fx->whole : buf};
+    *inlet = (ctki_inlet_t){.flow = inbound->flow,
+                            .count = fx->count,
+                            .frames = fx->frames,
+                            .one = one,
+                            .record = fx->record,
+                            .buf = fx->whole ? fx->whole : buf};
     inlet->at = fx->whole ? fx->whole->data : one ? frame->body : fx->records;
     inlet->left = fx->whole ? fx->whole->size : one ? frame->body_size : fx->records_size;
     if (fx->count > 1)
@@ -483,8 +485,8 @@ static void end_other_sessions (sim_process_t *process, sim_inbound_t *inbound, 
 /* -1: no memory, to be tried again. */
 static int take_report (sim_world_t *w, sim_process_t *process, sim_report_t *report)
 {
-    sim_inbound_t *inbound
-        = process->inbound[report->peer] ? process->inbound[report->peer] : new_inbound (process, report->peer);
+    sim_inbound_t *inbound =
+        process->inbound[report->peer] ? process->inbound[report->peer] : new_inbound (process, report->peer);
     if (!inbound)
         return -1;
     ctki_obit_t *obit = report->obit;

@@ -136,10 +136,10 @@ static void feed (sim_sender_t *sender)
 static void count_frame_out (const ctki_emit_t *emit)
 {
     uint8_t type = emit->frame.type;
-    sim_did (type == CTKI_HELLO        ? SIM_DID_HELLO
-             : type == CTKI_PING       ? SIM_DID_PING
-             : emit->sent->given       ? SIM_DID_DATA_AGAIN
-                                       : SIM_DID_DATA);
+    sim_did (type == CTKI_HELLO  ? SIM_DID_HELLO
+             : type == CTKI_PING ? SIM_DID_PING
+             : emit->sent->given ? SIM_DID_DATA_AGAIN
+                                 : SIM_DID_DATA);
 }
 
 /* Returns whether there may be more. */
@@ -320,7 +320,8 @@ void sim_sender_step (sim_world_t *w, sim_sender_t *sender)
     until_us = CTKI_MIN (CTKI_MIN (until_us, retry_us), next_due (sender));
     sender->due_us = until_us;
     until_us = CTKI_MIN (until_us, next_ring (sender));
-    if (sender->blocked && sender->conn && sender->conn->there.count < w->room) /* it had room: as after EAGAIN for no reason */
+    if (sender->blocked && sender->conn
+        && sender->conn->there.count < w->room) /* it had room: as after EAGAIN for no reason */
         until_us = CTKI_MIN (until_us, sim_soon (w) + 100);
     sim_wake (w, sender->process, SIM_SENDERS + sender->peer, more ? w->now_us : CTKI_MAX (until_us, w->now_us));
 }

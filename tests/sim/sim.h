@@ -26,14 +26,14 @@
 #include "src/sys.h"
 
 enum {
-    SIM_NODES = 5,         /* at most; the first is pid 1 */
-    SIM_AT_ONCE = 2,       /* processes of one pid */
+    SIM_NODES = 5,   /* at most; the first is pid 1 */
+    SIM_AT_ONCE = 2, /* processes of one pid */
     SIM_PROCESSES = SIM_NODES * SIM_AT_ONCE,
-    SIM_LIVES = 1024,      /* processes in one world */
-    SIM_SESSIONS = 1 << 16,/* in one world */
-    SIM_BATCH = 64,        /* frames in one step, as the actors have it */
-    SIM_LINK_EVENTS = 16,  /* that wait for one sender */
-    SIM_LATE_US = 200000   /* the longest that an event of a link, or an actor, is late in a bad world */
+    SIM_LIVES = 1024,       /* processes in one world */
+    SIM_SESSIONS = 1 << 16, /* in one world */
+    SIM_BATCH = 64,         /* frames in one step, as the actors have it */
+    SIM_LINK_EVENTS = 16,   /* that wait for one sender */
+    SIM_LATE_US = 200000    /* the longest that an event of a link, or an actor, is late in a bad world */
 };
 
 /* ---- what may happen: each place where the world is made worse, and each kind
@@ -69,10 +69,12 @@ enum {
     X (SUFFIX, "a connection takes frames with it")                                                                    \
     X (OLD_TAIL, "the rest of an old connection is read behind a new one's frames")                                    \
     X (LOST_REPLY, "a single answer is lost")                                                                          \
+    X (OVERTAKEN, "an answer is overtaken by others")                                                                  \
     X (LOST_FRAME, "a single frame is lost")                                                                           \
     X (DOUBLED, "a frame comes twice")                                                                                 \
     X (SLOW_ACTOR, "an actor is scheduled late")                                                                       \
     X (TINY, "tiny windows")                                                                                           \
+    X (STORM, "a storm of restarts")                                                                                   \
     X (RESEND, "a world where what is in doubt is sent again")                                                         \
     X (LAZY, "a world of lazy senders")                                                                                \
     X (UNWATCHED, "a process does not watch, or no longer")                                                            \
@@ -170,20 +172,20 @@ typedef struct {
     uint64_t sid;
     uint64_t peer_inc;
     uint64_t acked_seq, given_seq, last_seq; /* last: the one sent last */
-    uint64_t acked, consumed; /* envelopes of this session: acknowledged, known to be consumed */
-    sim_frame_t *frames;      /* of this session, by number */
+    uint64_t acked, consumed;                /* envelopes of this session: acknowledged, known to be consumed */
+    sim_frame_t *frames;                     /* of this session, by number */
     size_t capacity;
     uint32_t round;
-    bool rewind; /* there is evidence for one that was not used yet */
-    bool unwatched; /* at some time in this session: fates may be missing */
-    uint64_t credit_frame, credit_byte; /* the most that was told */
+    bool rewind;                             /* there is evidence for one that was not used yet */
+    bool unwatched;                          /* at some time in this session: fates may be missing */
+    uint64_t credit_frame, credit_byte;      /* the most that was told */
     uint64_t delivered, abandoned, in_doubt; /* envelopes that must be settled so by now */
     uint64_t said_delivered, said_abandoned, said_in_doubt, said_consumed;
     int64_t said_charge;
     uint64_t due_consumed, due_received, due_doubt, due_fates; /* in obituaries and not in events yet */
-    int64_t closed_us; /* since when the window is closed; 0: it is not */
-    int64_t ping_us;   /* the last PING */
-    uint64_t end_accepted; /* when the last session ended */
+    int64_t closed_us;                                         /* since when the window is closed; 0: it is not */
+    int64_t ping_us;                                           /* the last PING */
+    uint64_t end_accepted;                                     /* when the last session ended */
 } sim_stream_t;
 
 /* A session, from its offer on; its number stands in its id. */
@@ -251,7 +253,7 @@ typedef struct sim_sender {
         ctki_proof_t proof;
     } question;
     sim_question_t *questions, **questions_end;
-    int64_t heard_us; /* the oracle's: a valid frame of the peer, on either connection */
+    int64_t heard_us;     /* the oracle's: a valid frame of the peer, on either connection */
     int64_t late_from_us; /* from then on a pause made it late; 0: none did */
     int64_t excused_us;   /* of pauses since then */
 
@@ -267,9 +269,9 @@ typedef struct {
     int64_t retry_us;
     ctki_flow_t *flow, *spare;
     int told;
-    uint64_t way_rid; /* the oracle's: which connection answers go to, ... */
-    uint32_t way_gen; /* ... and why */
-    uint32_t probe;   /* of the newcomer that waits, ... */
+    uint64_t way_rid;    /* the oracle's: which connection answers go to, ... */
+    uint32_t way_gen;    /* ... and why */
+    uint32_t probe;      /* of the newcomer that waits, ... */
     bool probe_answered; /* ... and whether who has the session has answered it */
 } sim_inbound_t;
 
@@ -319,12 +321,12 @@ typedef struct {
     uint64_t queue_bytes;
     uint64_t odds[SIM_SITE_KINDS]; /* once in so many times; 0: never */
     bool enabled[SIM_TROUBLE_KINDS];
-    bool lazy, other_address;
-    int64_t trouble_us; /* the next, ... */
+    bool lazy, storm, other_address;
+    int64_t trouble_us;     /* the next, ... */
     uint64_t trouble_event; /* ... when so many events have happened at the latest */
     int64_t trouble_pause_us;
-    bool chaos;        /* troubles may happen */
-    unsigned whole;    /* the nodes that are in order after that */
+    bool chaos;     /* troubles may happen */
+    unsigned whole; /* the nodes that are in order after that */
     bool sending;
 
     /* how it stands */
@@ -334,14 +336,14 @@ typedef struct {
     bool listed[SIM_NODES][SIM_NODES]; /* at, whom */
     int64_t listed_us[SIM_NODES][SIM_NODES];
     sim_process_t *process[SIM_PROCESSES];
-    int64_t restart_us[SIM_NODES]; /* when the next process starts */
-    int64_t single_us[SIM_NODES];  /* when one of two ends */
-    bool doubled[SIM_NODES];       /* this pid had two processes at once */
+    int64_t restart_us[SIM_NODES];         /* when the next process starts */
+    int64_t single_us[SIM_NODES];          /* when one of two ends */
+    bool doubled[SIM_NODES];               /* this pid had two processes at once */
     int64_t stop_us[SIM_NODES][SIM_NODES]; /* when a way is stopped */
-    int64_t *when;                 /* by slot */
+    int64_t *when;                         /* by slot */
     uint64_t rids;
-    unsigned stood;  /* events since the clock moved */
-    uint64_t left;   /* envelopes to be delivered, the most of a session */
+    unsigned stood; /* events since the clock moved */
+    uint64_t left;  /* envelopes to be delivered, the most of a session */
 
     unsigned lives;
     struct {
@@ -409,10 +411,16 @@ const char *sim_name (const sim_process_t *process);
 
 /* ---- world.c */
 
-typedef enum { SIM_ROUTER, SIM_APP, SIM_SENDERS, SIM_LINKS = SIM_SENDERS + SIM_NODES, SIM_SLOTS = SIM_LINKS + SIM_NODES } sim_slot_t;
+typedef enum {
+    SIM_ROUTER,
+    SIM_APP,
+    SIM_SENDERS,
+    SIM_LINKS = SIM_SENDERS + SIM_NODES,
+    SIM_SLOTS = SIM_LINKS + SIM_NODES
+} sim_slot_t;
 
 void sim_world_run (uint64_t seed, uint64_t events, bool aloud);
-void sim_on_abort (void); /* says which seed it was */
+void sim_catch_aborts (void); /* a world that aborts, or crashes, says its seed */
 
 static inline void sim_wake (sim_world_t *w, const sim_process_t *process, unsigned slot, int64_t at_us)
 {

@@ -8,8 +8,9 @@
 #include "tests/sim/sim.h"
 
 enum {
-    KINDS_LEAST = 4, /* of trouble in a world that the plan knows */
+    KINDS_LEAST = 4,   /* of trouble in a world that the plan knows */
     EVENTS_MOST = 150, /* between two troubles */
+    STORM_US = 30000,  /* what lasts or waits in a storm, at most */
     LONG_US = 8000000, /* a pause, a partition, ... at most */
     STALL_US = 3000000,
     TRIES = 8 /* to find a connection */
@@ -21,26 +22,43 @@ static void choose_places (sim_world_t *w)
 {
     static const struct {
         unsigned site;
-        unsigned odds;  /* once in so many */
+        unsigned odds;   /* once in so many */
         unsigned worlds; /* in one of so many */
-    } places[] = {{SIM_MEMORY, 40, 3},     {SIM_BLOCKED, 30, 3},    {SIM_REPLY_BLOCKED, 20, 3}, {SIM_EARLY, 20, 3},
-                  {SIM_TWICE, 20, 3},      {SIM_LATE_EVENT, 3, 2},  {SIM_LOST_REPLY, 30, 3},    {SIM_LOST_FRAME, 100, 4},
-                  {SIM_DOUBLED, 60, 4},    {SIM_SLOW_ACTOR, 60, 3}, {SIM_UNWATCHED, 300, 8}};
+    } places[] = {{SIM_MEMORY, 40, 3},    {SIM_BLOCKED, 30, 3},   {SIM_REPLY_BLOCKED, 20, 3}, {SIM_EARLY, 20, 3},
+                  {SIM_TWICE, 20, 3},     {SIM_LATE_EVENT, 3, 2}, {SIM_LOST_REPLY, 30, 3},    {SIM_LOST_FRAME, 100, 4},
+                  {SIM_OVERTAKEN, 10, 4}, {SIM_DOUBLED, 60, 4},   {SIM_SLOW_ACTOR, 60, 3},    {SIM_UNWATCHED, 300, 8}};
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         if (sim_one_in (w, places[i].worlds))
             w->odds[places[i].site] = 1 + places[i].odds / 2 + sim_below (w, places[i].odds);
     }
 }
 
-static bool is_rare (unsigned kind)
-{
-    return kind == SIM_DUPLICATE || kind == SIM_UNLISTED;
-}
-
 /* Whether it strikes by the plan, not where somebody connects. */
 static bool is_planned (unsigned kind)
 {
     return kind != SIM_BLACKHOLE && kind != SIM_WRONG_SERVER;
+}
+
+/* A world where processes come and go faster than their deaths are heard of. */
+static void choose_storm (sim_world_t *w)
+{
+    sim_hit (w, SIM_STORM);
+    w->storm = true;
+    for (unsigned kind = 0; kind < SIM_TROUBLE_KINDS; kind++)
+        w->enabled[kind] = kind == SIM_RESTART || kind == SIM_BREAK || kind == SIM_STALL || kind == SIM_PAUSE;
+    w->enabled[SIM_DUPLICATE] = sim_one_in (w, 3);
+    w->odds[SIM_OVERTAKEN] = sim_one_in (w, 2) ? 4 : 0;
+    w->odds[SIM_LATE_EVENT] = sim_one_in (w, 2) ? 3 : 0;
+    w->latency_us = (int64_t) sim_below (w, STORM_US);
+    w->trouble_pause_us = 1000 + (int64_t) sim_below (w, STORM_US);
+}
+
+/* A world where two processes of one pid contend for their peers, over bad ways. */
+static void choose_rivals (sim_world_t *w)
+{
+    w->enabled[SIM_DUPLICATE] = w->enabled[SIM_BREAK] = w->other_address = true;
+    w->odds[SIM_LOST_FRAME] = 4 + sim_below (w, 8);
+    w->trouble_pause_us = 10000 + (int64_t) sim_below (w, 100000);
 }
 
 static unsigned count_planned (const sim_world_t *w)
@@ -54,7 +72,7 @@ static unsigned count_planned (const sim_world_t *w)
 void sim_trouble_choose (sim_world_t *w)
 {
     for (unsigned kind = 0; kind < SIM_TROUBLE_KINDS; kind++)
-        w->enabled[kind] = sim_one_in (w, is_rare (kind) ? 5 : 4);
+        w->enabled[kind] = sim_one_in (w, 4);
     while (count_planned (w) < KINDS_LEAST)
         w->enabled[sim_below (w, SIM_DUPLICATE)] = true;
     choose_places (w);
@@ -63,6 +81,10 @@ void sim_trouble_choose (sim_world_t *w)
     if (w->enabled[SIM_WRONG_SERVER])
         w->odds[SIM_WRONG_SERVER] = 4 + sim_below (w, 20);
     w->trouble_pause_us = 20000 + (int64_t) sim_below (w, sim_one_in (w, 3) ? 2000000 : 300000);
+    if (sim_one_in (w, 3))
+        choose_storm (w);
+    else if (sim_one_in (w, 6))
+        choose_rivals (w);
     w->trouble_us = w->now_us + (int64_t) sim_below (w, (uint64_t) w->trouble_pause_us);
     w->trouble_event = EVENTS_MOST;
     if (!w->enabled[SIM_UNLISTED])
@@ -97,6 +119,8 @@ static sim_conn_t *any_conn (sim_world_t *w)
 
 static int64_t some_time (sim_world_t *w, uint64_t most_us)
 {
+    if (w->storm)
+        return (int64_t) sim_below (w, STORM_US);
     return (int64_t) sim_below (w, sim_one_in (w, 4) ? most_us : most_us / 40);
 }
 

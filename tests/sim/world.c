@@ -1,26 +1,29 @@
 /*
  * world.c - the clock of a simulated world, and the order of events in it.
  */
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "src/mem.h"
 #include "tests/sim/sim.h"
 
 enum {
-    KINDS_LEAST = 3,         /* of trouble that must have struck before the world is made whole */
-    CHAOS_EVENTS_MAX = 20,   /* times the events that are wanted */
-    STOOD_MAX = 20000,       /* events without the clock moving: a busy loop */
-    LOOK_EVERY = 32,         /* events, whether all has arrived */
-    DRAIN_US = 15000000,     /* within so long, and a round trip for each envelope, everything has arrived */
-    QUIET_US = 2000000,      /* nothing happens for so long, ... */
-    QUIET_EVENTS = 60        /* ... and a session costs no more events a second */
+    KINDS_LEAST = 3,       /* of trouble that must have struck before the world is made whole */
+    CHAOS_EVENTS_MAX = 20, /* times the events that are wanted */
+    STOOD_MAX = 20000,     /* events without the clock moving: a busy loop */
+    LOOK_EVERY = 32,       /* events, whether all has arrived */
+    DRAIN_US = 15000000,   /* within so long, and a round trip for each envelope, everything has arrived */
+    QUIET_US = 2000000,    /* nothing happens for so long, ... */
+    QUIET_EVENTS = 60      /* ... and a session costs no more events a second */
 };
 
 sim_totals_t sim_totals;
 
-static const sim_world_t *current; /* for sim_on_abort () */
+static char last_words[160]; /* of the world that runs */
+static size_t last_words_size;
 
 /* ---- chance, story, failure */
 
@@ -43,11 +46,28 @@ void sim_story (const sim_world_t *w, const char *format, ...)
     va_end (args);
 }
 
-static void say_how_to_replay (const sim_world_t *w)
+static void write_last_words (const sim_world_t *w)
 {
-    printf ("CTALK_SIM_SEED=%" PRIu64 "; again, with its story: tests/sim/sim --seed %" PRIu64 " --events %" PRIu64 "\n",
-            w->seed, w->seed, w->want);
-    (void) fflush (stdout);
+    (void) snprintf (last_words, sizeof last_words,
+                     "CTALK_SIM_SEED=%" PRIu64 "; again, with its story: tests/sim/sim --seed %" PRIu64
+                     " --events %" PRIu64 "\n",
+                     w->seed, w->seed, w->want);
+    last_words_size = strlen (last_words);
+}
+
+/* Standard output may be in any state: past it. */
+static void on_abort (int number)
+{
+    ssize_t written = write (STDOUT_FILENO, last_words, last_words_size);
+    (void) written;
+    (void) signal (number, SIG_DFL);
+    (void) raise (number);
+}
+
+void sim_catch_aborts (void)
+{
+    (void) signal (SIGABRT, on_abort);
+    (void) signal (SIGSEGV, on_abort);
 }
 
 void sim_fail (const sim_world_t *w, const char *what, const char *format, ...)
@@ -58,16 +78,10 @@ void sim_fail (const sim_world_t *w, const char *what, const char *format, ...)
     (void) vprintf (format, args);
     printf (" [%s]\n", what);
     va_end (args);
-    say_how_to_replay (w);
+    printf ("%s", last_words);
     printf ("not ok 1 - the simulated worlds hold what is promised\n");
     (void) fflush (stdout);
     exit (EXIT_FAILURE);
-}
-
-void sim_on_abort (void)
-{
-    if (current)
-        say_how_to_replay (current);
 }
 
 /* ---- small things */
@@ -95,14 +109,14 @@ static void choose_setup (sim_world_t *w)
 {
     uint32_t frame = 256u << sim_below (w, 3);
     bool tiny = sim_one_in (w, 3);
-    w->setup = (ctki_session_setup_t) {.frame_bytes = frame,
-                                       .message_bytes = frame * (1 + sim_below (w, 12)),
-                                       .window_bytes = frame * (tiny ? 2 : 2 + sim_below (w, 60)),
-                                       .window_frames = tiny ? 2 + sim_below (w, 4) : 8 + sim_below (w, 100),
-                                       .heartbeat_us = 500 * CTKI_MS,
-                                       .suspect_us = 1500 * CTKI_MS,
-                                       .down_us = 5 * CTKI_S,
-                                       .resend = sim_one_in (w, 4)};
+    w->setup = (ctki_session_setup_t){.frame_bytes = frame,
+                                      .message_bytes = frame * (1 + sim_below (w, 12)),
+                                      .window_bytes = frame * (tiny ? 2 : 2 + sim_below (w, 60)),
+                                      .window_frames = tiny ? 2 + sim_below (w, 4) : 8 + sim_below (w, 100),
+                                      .heartbeat_us = 500 * CTKI_MS,
+                                      .suspect_us = 1500 * CTKI_MS,
+                                      .down_us = 5 * CTKI_S,
+                                      .resend = sim_one_in (w, 4)};
     if (tiny)
         sim_hit (w, SIM_TINY);
     if (w->setup.resend)
@@ -144,7 +158,7 @@ static void fill_times (int64_t *times, size_t count)
 
 static void make_world (sim_world_t *w, uint64_t seed, uint64_t events, bool aloud)
 {
-    *w = (sim_world_t) {.seed = seed, .random = seed * 977 + 1, .want = events, .aloud = aloud};
+    *w = (sim_world_t){.seed = seed, .random = seed * 977 + 1, .want = events, .aloud = aloud};
     w->now_us = CTKI_S;
     w->chaos = w->sending = true;
     w->when = malloc (SIM_PROCESSES * SIM_SLOTS * sizeof *w->when);
@@ -351,7 +365,8 @@ static void drain (sim_world_t *w)
     for (unsigned i = 0; i % LOOK_EVERY != 0 || !each_pair (w, is_settled); i++) {
         if (w->now_us > limit_us) {
             each_pair (w, say_what_is_left);
-            SIM_EXPECT (w, w->now_us <= limit_us, "not all has arrived %" PRId64 " us after all is well", w->now_us - begun_us);
+            SIM_EXPECT (w, w->now_us <= limit_us, "not all has arrived %" PRId64 " us after all is well",
+                        w->now_us - begun_us);
         }
         step (w);
     }
@@ -402,13 +417,13 @@ void sim_world_run (uint64_t seed, uint64_t events, bool aloud)
 {
     sim_world_t *w = malloc (sizeof *w);
     CTKI_ASSERT (w);
+    *w = (sim_world_t){.seed = seed, .want = events};
+    write_last_words (w);
     make_world (w, seed, events, aloud);
-    current = w;
     live (w);
     sim_totals.seeds++;
     sim_totals.events += w->events;
     sim_totals.virtual_us += w->now_us;
     free_world (w);
-    current = NULL;
     free (w);
 }

@@ -32,11 +32,12 @@ static ctki_restart_t *fresh_one (void)
     return fresh;
 }
 
-static ctki_obit_t *obit_of (uint64_t inc)
+static ctki_obit_t *obit_of (uint64_t inc, uint64_t heir)
 {
     ctki_obit_t *obit = ctki_alloc_zero (sizeof *obit);
     ck_assert_ptr_nonnull (obit);
     obit->old_inc = inc;
+    obit->new_inc = heir;
     return obit;
 }
 
@@ -56,7 +57,7 @@ static bool inbound (uint64_t inc)
 static bool report (uint32_t epoch, uint64_t inc, uint64_t dead, bool *taken)
 {
     ctki_restart_t *fresh = fresh_one ();
-    bool proof = ctki_life_report (&life, epoch, inc, dead ? obit_of (dead) : NULL, &fresh);
+    bool proof = ctki_life_report (&life, epoch, inc, dead ? obit_of (dead, inc ? inc : life.inc) : NULL, &fresh);
     *taken = fresh == NULL;
     ctki_restart_destroy (&fresh);
     return proof;
@@ -245,6 +246,31 @@ START_TEST (obituary_too_early)
 }
 END_TEST
 
+/* Nor is it told with the restart of another one that came before both. */
+START_TEST (obituary_of_an_unknown)
+{
+    bool taken;
+    inbound (A);
+    ck_assert (!report (0, C, B, &taken)); /* it met B, which never came here, and then C */
+    ck_assert (report (1, C, 0, &taken));
+    tell (0, A, 0, 0);
+    tell (A, C, B, 0);
+}
+END_TEST
+
+/* What waits is told with the next obituary of that sender at the latest, and before it. */
+START_TEST (obituary_that_waits)
+{
+    bool taken;
+    inbound (A);
+    inbound (D);
+    ck_assert (!report (0, C, B, &taken)); /* it met B and C, which never came here */
+    ck_assert (!report (2, D, C, &taken));
+    tell (0, A, 0, 0);
+    tell (A, D, B, C);
+}
+END_TEST
+
 /* Two sessions may have ended before one question is answered: both obituaries, the newest last. */
 START_TEST (two_obituaries)
 {
@@ -340,6 +366,8 @@ Suite *ctki_suite_life (void)
     tcase_add_test (tcase, obituary_of_the_one_between);
     tcase_add_test (tcase, obituary_of_the_second);
     tcase_add_test (tcase, obituary_too_early);
+    tcase_add_test (tcase, obituary_of_an_unknown);
+    tcase_add_test (tcase, obituary_that_waits);
     tcase_add_test (tcase, two_obituaries);
     tcase_add_test (tcase, proof_during_a_question);
     tcase_add_test (tcase, lost_and_lives);
