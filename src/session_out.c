@@ -155,11 +155,21 @@ static void greet_anew (ctki_out_t *out, int64_t now_us, uint64_t nonce)
     greet (out, now_us);
 }
 
+/* Another nonce, as good as the last one (splitmix64: no random source in here). */
+static uint64_t nonce_after (uint64_t nonce)
+{
+    uint64_t z = nonce + UINT64_C (0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C (0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C (0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+/* What answered the greeting before may have been another process by now. */
 static bool on_reset (ctki_out_t *out, int64_t now_us, const ctki_frame_t *frame)
 {
     if (frame->sid != out->sid || out->state != CTKI_OUT_OPEN)
         return false;
-    greet (out, now_us);
+    greet_anew (out, now_us, nonce_after (out->nonce));
     return true;
 }
 

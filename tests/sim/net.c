@@ -471,10 +471,7 @@ int sim_router_send (sim_world_t *w, sim_process_t *process, uint64_t rid, const
         return 0;
     sim_packet_t *packet = new_packet (w, &part, 1);
     packet->at_us = arrival (w, &conn->back, conn->dst, conn->src);
-    /* A bad way that a test made. Not the answer to a greeting where two processes
-     * have one pid: the same greeting may have had several there (a known limit). */
-    bool several = bytes[3] == CTKI_WELCOME && w->enabled[SIM_DUPLICATE];
-    if (packet->at_us != CTKI_FOREVER && sim_strikes (w, SIM_OVERTAKEN) && !several)
+    if (packet->at_us != CTKI_FOREVER && sim_strikes (w, SIM_OVERTAKEN)) /* by a bad way that a test made */
         packet->at_us += (int64_t) sim_below (w, OVERTAKEN_US);
     add_late (&conn->back, packet);
     if (packet->at_us != CTKI_FOREVER)
