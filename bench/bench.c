@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
@@ -389,6 +390,8 @@ void bench_progress (const char *format, ...)
     fflush (stderr);
 }
 
+/* ------------------------------------------------------------- command line */
+
 bool bench_parse_count (const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *value)
 {
     char *end = NULL;
@@ -413,4 +416,48 @@ bool bench_parse_ratio (const char *option, const char *text, double *value)
     }
     fprintf (stderr, "--%s: a ratio from 0 to 1000 is needed, not \"%s\"\n", option, text);
     return false;
+}
+
+/* -1: go on; otherwise the exit status. */
+static int parse_options (int argc, char **argv, const bench_program_t *program, void *options, const char **csv)
+{
+    struct option known[BENCH_OPTIONS_MAX + 3] = {{NULL, 0, NULL, 0}};
+    int count = 0, which = 0, option;
+    for (; count < BENCH_OPTIONS_MAX && program->options[count]; count++)
+        known[count] = (struct option){program->options[count], required_argument, NULL, 'o'};
+    known[count] = (struct option){"csv", required_argument, NULL, 'o'};
+    known[count + 1] = (struct option){"help", no_argument, NULL, 'h'};
+    while ((option = getopt_long (argc, argv, "", known, &which)) != -1) {
+        if (option == 'h') {
+            program->help ();
+            return EXIT_SUCCESS;
+        }
+        if (option == 'o' && which == count)
+            *csv = optarg;
+        else if (option != 'o' || !program->take (options, known[which].name, optarg))
+            return BENCH_WRONG_USAGE;
+    }
+    if (optind == argc)
+        return -1;
+    fprintf (stderr, "%s: no argument is expected, but there is \"%s\"; see --help\n", argv[0], argv[optind]);
+    return BENCH_WRONG_USAGE;
+}
+
+int bench_main (int argc, char **argv, const bench_program_t *program, void *options)
+{
+    const char *name = NULL;
+    int status = parse_options (argc, argv, program, options, &name);
+    if (status >= 0)
+        return status;
+    FILE *csv = name ? fopen (name, "w") : NULL;
+    if (name && !csv) {
+        fprintf (stderr, "%s: %s\n", name, strerror (errno));
+        return EXIT_FAILURE;
+    }
+    status = program->run (options, csv);
+    if (csv && fclose (csv) != 0) {
+        fprintf (stderr, "%s: %s\n", name, strerror (errno));
+        return EXIT_FAILURE;
+    }
+    return status;
 }

@@ -1,6 +1,7 @@
 /*
  * bench.h - what the programs of bench/ share: a clock, the payload and its
- * check, processes that report over a socket pair, medians, tables.
+ * check, processes that report over a socket pair, medians, tables, the command
+ * line.
  *
  * A bench has one parent, which measures nothing itself and touches neither
  * ClusterTalk nor libzmq, and children made with fork (), which do the work.
@@ -15,17 +16,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/types.h>
 
 enum {
-    BENCH_CHILDREN_MAX = 8,     /* children of a group */
-    BENCH_TEXT_BYTES = 512,     /* the text of a note, its end included */
-    BENCH_NUMBERS = 4,          /* numbers of a note */
-    BENCH_CELL_BYTES = 24,      /* a cell of a table, its end included */
-    BENCH_ROUNDS_MAX = 1000,    /* rounds of a bench */
-    BENCH_CLOSE_MS = 5000,      /* for the close of a server */
-    BENCH_PAYLOAD_MIN_BYTES = 8 /* room for the number of an envelope */
+    BENCH_CHILDREN_MAX = 8,      /* children of a group */
+    BENCH_TEXT_BYTES = 512,      /* the text of a note, its end included */
+    BENCH_NUMBERS = 4,           /* numbers of a note */
+    BENCH_CELL_BYTES = 24,       /* a cell of a table, its end included */
+    BENCH_ROUNDS_MAX = 1000,     /* rounds of a bench */
+    BENCH_CLOSE_MS = 5000,       /* for the close of a server */
+    BENCH_PAYLOAD_MIN_BYTES = 8, /* room for the number of an envelope */
+    BENCH_OPTIONS_MAX = 8        /* options of a program, --csv and --help not among them */
 };
 
 /* ----------------------------------------------------------- clock and cost */
@@ -162,6 +165,25 @@ void bench_cell (bench_cell_t cell, const char *format, ...) __attribute__ ((for
 
 /* Progress, only when standard error is a terminal; an empty text wipes it. */
 void bench_progress (const char *format, ...) __attribute__ ((format (printf, 1, 2)));
+
+/* ------------------------------------------------------------- command line */
+
+/* Exit statuses beside EXIT_SUCCESS and EXIT_FAILURE. */
+enum {
+    BENCH_WRONG_USAGE = 2,
+    BENCH_MISSED = 3 /* what was required of the figures */
+};
+
+/* A bench as a program. Every option takes a value; --csv and --help come by themselves. */
+typedef struct {
+    const char *options[BENCH_OPTIONS_MAX]; /* the names of its own, those left over NULL */
+    void (*help) (void);
+    bool (*take) (void *options, const char *name, const char *value); /* one of its own; false after a message */
+    int (*run) (const void *options, FILE *csv); /* csv: NULL if none is wanted; returns the exit status */
+} bench_program_t;
+
+/* Reads the command line into the options and runs the bench. Returns the exit status. */
+int bench_main (int argc, char **argv, const bench_program_t *program, void *options);
 
 /* The number in an argument of the command line. false after a message. */
 bool bench_parse_count (const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *value);

@@ -27,7 +27,6 @@
 
 #include <clustertalk.h>
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -40,16 +39,13 @@ enum {
     UP_MS = 10000,            /* for the peer to come up */
     PROGRESS_EVERY = 1 << 14, /* envelopes between two looks at the progress */
     CONTESTANTS = 3,
-    SIZE_MAX_BYTES = 16 * 1024 * 1024,
-    STATUS_WRONG_USAGE = 2,
-    STATUS_BELOW = 3
+    SIZE_MAX_BYTES = 16 * 1024 * 1024
 };
 
 /* What the command line asks for. */
 typedef struct {
     uint64_t size, count, warmup, rounds, deadline_s;
     double require;
-    const char *csv;
 } options_t;
 
 /* One end of a turn, in its process. */
@@ -499,8 +495,9 @@ static int run_rounds (const options_t *options, FILE *csv, result_t (*results)[
     return 0;
 }
 
-static int bench (const options_t *options, FILE *csv)
+static int bench (const void *asked, FILE *csv)
 {
+    const options_t *options = asked;
     static result_t results[BENCH_ROUNDS_MAX][CONTESTANTS];
     bench_print_machine ();
     printf ("one way, %" PRIu64 " bytes, %" PRIu64 " envelopes after %" PRIu64 " to warm up, %" PRIu64 " rounds\n\n",
@@ -511,7 +508,7 @@ static int bench (const options_t *options, FILE *csv)
     double ratio = print_ratio (options, results, 1);
     double ratio_unlimited = print_ratio (options, results, 2);
     printf ("at least as fast as plain PUSH -> PULL: %s\n", ratio >= 1 && ratio_unlimited >= 1 ? "yes" : "no");
-    return ratio < options->require ? STATUS_BELOW : EXIT_SUCCESS;
+    return ratio < options->require ? BENCH_MISSED : EXIT_SUCCESS;
 }
 
 /* ------------------------------------------------------------ command line */
@@ -538,8 +535,9 @@ static void print_help (void)
             "3 below --require.\n");
 }
 
-static bool take_option (options_t *options, const char *name, const char *value)
+static bool take_option (void *asked, const char *name, const char *value)
 {
+    options_t *options = asked;
     if (strcmp (name, "size") == 0)
         return bench_parse_count (name, value, BENCH_PAYLOAD_MIN_BYTES, SIZE_MAX_BYTES, &options->size);
     if (strcmp (name, "count") == 0)
@@ -550,54 +548,15 @@ static bool take_option (options_t *options, const char *name, const char *value
         return bench_parse_count (name, value, 1, BENCH_ROUNDS_MAX, &options->rounds);
     if (strcmp (name, "deadline") == 0)
         return bench_parse_count (name, value, 1, 86400, &options->deadline_s);
-    if (strcmp (name, "require") == 0)
-        return bench_parse_ratio (name, value, &options->require);
-    options->csv = value;
-    return true;
-}
-
-/* -1: go on; otherwise the exit status. */
-static int parse_options (int argc, char **argv, options_t *options)
-{
-    static const struct option known[] = {{"size", required_argument, NULL, 'o'},
-                                          {"count", required_argument, NULL, 'o'},
-                                          {"warmup", required_argument, NULL, 'o'},
-                                          {"rounds", required_argument, NULL, 'o'},
-                                          {"deadline", required_argument, NULL, 'o'},
-                                          {"csv", required_argument, NULL, 'o'},
-                                          {"require", required_argument, NULL, 'o'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
-    int which = 0, option;
-    while ((option = getopt_long (argc, argv, "", known, &which)) != -1) {
-        if (option == 'h') {
-            print_help ();
-            return EXIT_SUCCESS;
-        }
-        if (option != 'o' || !take_option (options, known[which].name, optarg))
-            return STATUS_WRONG_USAGE;
-    }
-    if (optind == argc)
-        return -1;
-    fprintf (stderr, "%s: no argument is expected, but there is \"%s\"; see --help\n", argv[0], argv[optind]);
-    return STATUS_WRONG_USAGE;
+    return bench_parse_ratio (name, value, &options->require);
 }
 
 int main (int argc, char **argv)
 {
+    static const bench_program_t program = {.options = {"size", "count", "warmup", "rounds", "deadline", "require"},
+                                            .help = print_help,
+                                            .take = take_option,
+                                            .run = bench};
     options_t options = {.size = 64, .count = 5000000, .warmup = 100000, .rounds = 7, .deadline_s = 120};
-    int status = parse_options (argc, argv, &options);
-    if (status >= 0)
-        return status;
-    FILE *csv = options.csv ? fopen (options.csv, "w") : NULL;
-    if (options.csv && !csv) {
-        fprintf (stderr, "%s: %s\n", options.csv, strerror (errno));
-        return EXIT_FAILURE;
-    }
-    status = bench (&options, csv);
-    if (csv && fclose (csv) != 0) {
-        fprintf (stderr, "%s: %s\n", options.csv, strerror (errno));
-        return EXIT_FAILURE;
-    }
-    return status;
+    return bench_main (argc, argv, &program, &options);
 }

@@ -33,7 +33,6 @@
 
 #include <clustertalk.h>
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
@@ -50,9 +49,7 @@ enum {
     RECOVER_S = 120,  /* after that a fault counts as never healed */
     BITE_MS = 20000,  /* for the first bytes to be lost */
     KINDS = 10,
-    COLUMNS = 7,
-    STATUS_WRONG_USAGE = 2,
-    STATUS_ABOVE = 3
+    COLUMNS = 7
 };
 
 typedef struct {
@@ -80,7 +77,6 @@ static const kind_t kinds[KINDS] = {
 typedef struct {
     uint64_t rounds, seed, together, require_ms;
     const char *fault; /* only kinds whose name begins so */
-    const char *csv;
 } options_t;
 
 /* ---------------------------------------------------------- a kind of fault */
@@ -392,8 +388,9 @@ static size_t choose (const options_t *options, const kind_t **chosen)
     return count;
 }
 
-static int bench (const options_t *options, FILE *csv)
+static int bench (const void *asked, FILE *csv)
 {
+    const options_t *options = asked;
     static const bench_cell_t head[COLUMNS] = {"fault",  "lasts ms", "rounds",      "p50 ms",
                                                "p99 ms", "max ms",   "acked max ms"};
     const kind_t *chosen[KINDS];
@@ -423,7 +420,7 @@ static int bench (const options_t *options, FILE *csv)
         worst = most > worst ? most : worst;
     }
     free (figures);
-    return options->require_ms && worst > (double) options->require_ms ? STATUS_ABOVE : EXIT_SUCCESS;
+    return options->require_ms && worst > (double) options->require_ms ? BENCH_MISSED : EXIT_SUCCESS;
 }
 
 /* ------------------------------------------------------------ command line */
@@ -451,8 +448,9 @@ static void print_help (void)
             "--require-ms.\n");
 }
 
-static bool take_option (options_t *options, const char *name, const char *value)
+static bool take_option (void *asked, const char *name, const char *value)
 {
+    options_t *options = asked;
     if (strcmp (name, "rounds") == 0)
         return bench_parse_count (name, value, 1, BENCH_ROUNDS_MAX, &options->rounds);
     if (strcmp (name, "seed") == 0)
@@ -461,55 +459,19 @@ static bool take_option (options_t *options, const char *name, const char *value
         return bench_parse_count (name, value, 1, BENCH_CHILDREN_MAX, &options->together);
     if (strcmp (name, "require-ms") == 0)
         return bench_parse_count (name, value, 0, 3600000, &options->require_ms);
-    if (strcmp (name, "fault") == 0) {
-        options->fault = value;
-        if (choose (options, (const kind_t *[KINDS]){NULL}) > 0)
-            return true;
-        fprintf (stderr, "--fault: there is no kind that begins with \"%s\"\n", value);
-        return false;
-    }
-    options->csv = value;
-    return true;
-}
-
-/* -1: go on; otherwise the exit status. */
-static int parse_options (int argc, char **argv, options_t *options)
-{
-    static const struct option known[] = {
-        {"rounds", required_argument, NULL, 'o'},   {"seed", required_argument, NULL, 'o'},
-        {"together", required_argument, NULL, 'o'}, {"fault", required_argument, NULL, 'o'},
-        {"csv", required_argument, NULL, 'o'},      {"require-ms", required_argument, NULL, 'o'},
-        {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0}};
-    int which = 0, option;
-    while ((option = getopt_long (argc, argv, "", known, &which)) != -1) {
-        if (option == 'h') {
-            print_help ();
-            return EXIT_SUCCESS;
-        }
-        if (option != 'o' || !take_option (options, known[which].name, optarg))
-            return STATUS_WRONG_USAGE;
-    }
-    if (optind == argc)
-        return -1;
-    fprintf (stderr, "%s: no argument is expected, but there is \"%s\"; see --help\n", argv[0], argv[optind]);
-    return STATUS_WRONG_USAGE;
+    options->fault = value;
+    if (choose (options, (const kind_t *[KINDS]){NULL}) > 0)
+        return true;
+    fprintf (stderr, "--fault: there is no kind that begins with \"%s\"\n", value);
+    return false;
 }
 
 int main (int argc, char **argv)
 {
+    static const bench_program_t program = {.options = {"rounds", "seed", "together", "fault", "require-ms"},
+                                            .help = print_help,
+                                            .take = take_option,
+                                            .run = bench};
     options_t options = {.rounds = 10, .seed = 1, .together = BENCH_CHILDREN_MAX};
-    int status = parse_options (argc, argv, &options);
-    if (status >= 0)
-        return status;
-    FILE *csv = options.csv ? fopen (options.csv, "w") : NULL;
-    if (options.csv && !csv) {
-        fprintf (stderr, "%s: %s\n", options.csv, strerror (errno));
-        return EXIT_FAILURE;
-    }
-    status = bench (&options, csv);
-    if (csv && fclose (csv) != 0) {
-        fprintf (stderr, "%s: %s\n", options.csv, strerror (errno));
-        return EXIT_FAILURE;
-    }
-    return status;
+    return bench_main (argc, argv, &program, &options);
 }

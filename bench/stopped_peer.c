@@ -38,7 +38,6 @@
 #include <arpa/inet.h>
 #include <clustertalk.h>
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -61,9 +60,7 @@ enum {
     SLACK_S = 30,        /* for set-up, the last envelopes and the close of a turn */
     LINE_BYTES = 300,    /* why a worker gave up */
     ENDPOINT_BYTES = 64, /* "tcp://127.0.0.1:65535" */
-    SIZE_MAX_BYTES = 64 * 1024,
-    STATUS_WRONG_USAGE = 2,
-    STATUS_BELOW = 3
+    SIZE_MAX_BYTES = 64 * 1024
 };
 
 typedef enum { STOPPED, ABSENT, CONDITIONS } condition_t;
@@ -76,7 +73,6 @@ typedef struct {
     uint64_t size, seconds, warmup_ms, rounds;
     bool traffic[TRAFFICS];
     double require;
-    const char *csv;
 } options_t;
 
 /* A number that one process writes and others read, alone in its cache line. */
@@ -645,8 +641,9 @@ static int run_traffic (const options_t *options, board_t *board, FILE *csv, tra
     return 0;
 }
 
-static int bench (const options_t *options, FILE *csv)
+static int bench (const void *asked, FILE *csv)
 {
+    const options_t *options = asked;
     double ratio, least = -1;
     board_t *board = bench_shared (sizeof *board);
     if (!board)
@@ -665,7 +662,7 @@ static int bench (const options_t *options, FILE *csv)
             return EXIT_FAILURE;
         least = least < 0 || ratio < least ? ratio : least;
     }
-    return least < options->require ? STATUS_BELOW : EXIT_SUCCESS;
+    return least < options->require ? BENCH_MISSED : EXIT_SUCCESS;
 }
 
 /* ------------------------------------------------------------ command line */
@@ -708,8 +705,9 @@ static bool take_traffic (options_t *options, const char *kind)
     return false;
 }
 
-static bool take_option (options_t *options, const char *name, const char *value)
+static bool take_option (void *asked, const char *name, const char *value)
 {
+    options_t *options = asked;
     if (strcmp (name, "traffic") == 0)
         return take_traffic (options, value);
     if (strcmp (name, "size") == 0)
@@ -720,55 +718,16 @@ static bool take_option (options_t *options, const char *name, const char *value
         return bench_parse_count (name, value, 0, 3600000, &options->warmup_ms);
     if (strcmp (name, "rounds") == 0)
         return bench_parse_count (name, value, 1, BENCH_ROUNDS_MAX, &options->rounds);
-    if (strcmp (name, "require") == 0)
-        return bench_parse_ratio (name, value, &options->require);
-    options->csv = value;
-    return true;
-}
-
-/* -1: go on; otherwise the exit status. */
-static int parse_options (int argc, char **argv, options_t *options)
-{
-    static const struct option known[] = {{"traffic", required_argument, NULL, 'o'},
-                                          {"size", required_argument, NULL, 'o'},
-                                          {"seconds", required_argument, NULL, 'o'},
-                                          {"warmup-ms", required_argument, NULL, 'o'},
-                                          {"rounds", required_argument, NULL, 'o'},
-                                          {"csv", required_argument, NULL, 'o'},
-                                          {"require", required_argument, NULL, 'o'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
-    int which = 0, option;
-    while ((option = getopt_long (argc, argv, "", known, &which)) != -1) {
-        if (option == 'h') {
-            print_help ();
-            return EXIT_SUCCESS;
-        }
-        if (option != 'o' || !take_option (options, known[which].name, optarg))
-            return STATUS_WRONG_USAGE;
-    }
-    if (optind == argc)
-        return -1;
-    fprintf (stderr, "%s: no argument is expected, but there is \"%s\"; see --help\n", argv[0], argv[optind]);
-    return STATUS_WRONG_USAGE;
+    return bench_parse_ratio (name, value, &options->require);
 }
 
 int main (int argc, char **argv)
 {
+    static const bench_program_t program = {.options = {"traffic", "size", "seconds", "warmup-ms", "rounds", "require"},
+                                            .help = print_help,
+                                            .take = take_option,
+                                            .run = bench};
     options_t options = {
         .size = 64, .seconds = 8, .warmup_ms = 1000, .rounds = 5, .traffic = {[FOUR] = true, [FIVE] = true}};
-    int status = parse_options (argc, argv, &options);
-    if (status >= 0)
-        return status;
-    FILE *csv = options.csv ? fopen (options.csv, "w") : NULL;
-    if (options.csv && !csv) {
-        fprintf (stderr, "%s: %s\n", options.csv, strerror (errno));
-        return EXIT_FAILURE;
-    }
-    status = bench (&options, csv);
-    if (csv && fclose (csv) != 0) {
-        fprintf (stderr, "%s: %s\n", options.csv, strerror (errno));
-        return EXIT_FAILURE;
-    }
-    return status;
+    return bench_main (argc, argv, &program, &options);
 }

@@ -25,13 +25,16 @@ ctki_buf_t *ctki_buf_new (size_t size)
     ctki_buf_t *buf = ctki_alloc (sizeof *buf + size);
     if (!buf)
         return NULL;
-    atomic_init (&buf->refs, 1);
-    atomic_init (&buf->io_refs, 0);
-    buf->end = free_buf;
-    buf->owned = false;
-    buf->data = (uint8_t *) (buf + 1);
-    buf->size = size;
+    ctki_buf_init (buf, buf + 1, size, free_buf);
     return buf;
+}
+
+ctki_buf_t *ctki_buf_copy (const void *data, size_t size)
+{
+    ctki_buf_t *copy = ctki_buf_new (size);
+    if (copy && size)
+        memcpy (copy->data, data, size);
+    return copy;
 }
 
 /* ---- owned payloads */
@@ -104,13 +107,9 @@ ctki_buf_t *ctki_buf_own (const void *data, size_t size, void (*free_fn) (void *
     owned_t *owned = ctki_alloc (sizeof *owned);
     if (!owned)
         return NULL;
-    atomic_init (&owned->buf.refs, 1);
-    atomic_init (&owned->buf.io_refs, 0);
-    owned->buf.end = end_owned;
-    owned->buf.owned = true;
     owned->data = (void *) (uintptr_t) data; /* the user's to free, never written to here */
-    owned->buf.data = owned->data;
-    owned->buf.size = size;
+    ctki_buf_init (&owned->buf, owned->data, size, end_owned);
+    owned->buf.owned = true;
     owned->next = NULL;
     owned->limbo = limbo;
     owned->free_fn = free_fn;
@@ -219,11 +218,7 @@ ctki_buf_t *ctki_pool_take (ctki_pool_t *pool)
             return NULL;
         }
         block->pool = pool;
-        block->buf.end = end_block;
-        block->buf.owned = false;
-        block->buf.data = (uint8_t *) (block + 1);
-        block->buf.size = pool->size;
-        atomic_init (&block->buf.io_refs, 0);
+        ctki_buf_init (&block->buf, block + 1, pool->size, end_block);
     }
     atomic_store_explicit (&block->buf.refs, 1, memory_order_relaxed);
     return &block->buf;

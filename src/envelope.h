@@ -40,6 +40,20 @@ struct ctki_buf {
 /* A buf with one reference and size bytes behind it. NULL: ENOMEM. */
 ctki_buf_t *ctki_buf_new (size_t size);
 
+/* The same, with a copy in it. */
+ctki_buf_t *ctki_buf_copy (const void *data, size_t size);
+
+/* Makes a buf with one reference around memory that `end` gives back; not owned. */
+static inline void ctki_buf_init (ctki_buf_t *buf, void *data, size_t size, void (*end) (ctki_buf_t *buf))
+{
+    atomic_init (&buf->refs, 1);
+    atomic_init (&buf->io_refs, 0);
+    buf->end = end;
+    buf->owned = false;
+    buf->data = data;
+    buf->size = size;
+}
+
 static inline void ctki_buf_hold (ctki_buf_t *buf, unsigned count)
 {
     atomic_fetch_add_explicit (&buf->refs, count, memory_order_relaxed);

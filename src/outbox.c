@@ -34,15 +34,6 @@ typedef struct {
     bool used; /* the body's reference was taken */
 } dest_t;
 
-/* The one copy of a payload that is not copied into a batch. */
-static ctki_buf_t *copy_payload (const ctalk_envelope_t *envelope)
-{
-    ctki_buf_t *body = ctki_buf_new (envelope->size);
-    if (body && envelope->size)
-        memcpy (body->data, envelope->data, envelope->size);
-    return body;
-}
-
 /* To the own inbox; body: the payload if it was copied already. */
 static int deliver_locally (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body)
 {
@@ -53,7 +44,7 @@ static int deliver_locally (ctki_outbox_t *outbox, const ctalk_envelope_t *envel
             ctki_buf_release (body, 1);
     } else {
         ctki_inlet_t *inlet = ctki_alloc_zero (sizeof *inlet);
-        ctki_buf_t *buf = inlet && !body ? copy_payload (envelope) : body;
+        ctki_buf_t *buf = inlet && !body ? ctki_buf_copy (envelope->data, envelope->size) : body;
         if (!inlet || !buf) {
             ctki_free (inlet);
             return ENOMEM;
@@ -540,7 +531,7 @@ static int send_large (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, 
         int rc = probe (outbox, envelope, timeout_ms);
         if (rc)
             return rc;
-        if (!(body = copy_payload (envelope))) {
+        if (!(body = ctki_buf_copy (envelope->data, envelope->size))) {
             count_refusal (outbox, NULL, ENOMEM);
             return ENOMEM;
         }

@@ -559,15 +559,6 @@ static void end_lease (ctki_buf_t *buf)
     ctki_free (lease);
 }
 
-ctki_buf_t *ctki_message_copy (const ctki_message_t *message, int part)
-{
-    size_t size = message->size[part];
-    ctki_buf_t *copy = ctki_buf_new (size);
-    if (copy && size)
-        memcpy (copy->data, message->data[part], size);
-    return copy;
-}
-
 ctki_buf_t *ctki_message_lease (ctki_message_t *message, int part)
 {
     const uint8_t *data = message->data[part];
@@ -577,14 +568,9 @@ ctki_buf_t *ctki_message_lease (ctki_message_t *message, int part)
     lease_t *lease = ctki_alloc (sizeof *lease);
     if (!lease)
         return NULL;
-    atomic_init (&lease->buf.refs, 1);
-    atomic_init (&lease->buf.io_refs, 0);
-    lease->buf.end = end_lease;
-    lease->buf.owned = false;
-    lease->buf.size = size;
     zmq_msg_init (&lease->msg);
     zmq_msg_move (&lease->msg, raw (message, part));
-    lease->buf.data = zmq_msg_data (&lease->msg);
+    ctki_buf_init (&lease->buf, zmq_msg_data (&lease->msg), size, end_lease);
     return &lease->buf;
 }
 

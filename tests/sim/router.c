@@ -268,14 +268,6 @@ static sim_inbound_t *find_inbound (sim_world_t *w, sim_process_t *process, uint
     return process->inbound[peer] ? process->inbound[peer] : new_inbound (process, peer);
 }
 
-static ctki_buf_t *copy_part (sim_packet_t *packet, int part)
-{
-    ctki_buf_t *buf = ctki_buf_new (packet->size[part]);
-    if (buf)
-        memcpy (buf->data, sim_packet_part (packet, part), packet->size[part]);
-    return buf;
-}
-
 static bool prepare (sim_process_t *process, sim_inbound_t *inbound, unsigned peer, sim_packet_t *packet,
                      ctki_frame_t *frame, ctki_buf_t **buf)
 {
@@ -292,7 +284,7 @@ static bool prepare (sim_process_t *process, sim_inbound_t *inbound, unsigned pe
         return false;
     int part = frame->body ? 1 : 0;
     const uint8_t *old = sim_packet_part (packet, part);
-    if (!(*buf = copy_part (packet, part)))
+    if (!(*buf = ctki_buf_copy (old, packet->size[part])))
         return false;
     if (frame->body)
         frame->body = (*buf)->data;

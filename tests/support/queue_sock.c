@@ -1083,15 +1083,6 @@ static void end_lease (ctki_buf_t *buf)
     ctki_free (lease);
 }
 
-ctki_buf_t *ctki_message_copy (const ctki_message_t *message, int part)
-{
-    size_t size = message->size[part];
-    ctki_buf_t *copy = ctki_buf_new (size);
-    if (copy && size)
-        memcpy (copy->data, message->data[part], size);
-    return copy;
-}
-
 ctki_buf_t *ctki_message_lease (ctki_message_t *message, int part)
 {
     size_t size = message->size[part];
@@ -1100,13 +1091,8 @@ ctki_buf_t *ctki_message_lease (ctki_message_t *message, int part)
     lease_t *lease = ctki_alloc (sizeof *lease);
     if (!lease)
         return NULL;
-    atomic_init (&lease->buf.refs, 1);
-    atomic_init (&lease->buf.io_refs, 0);
-    lease->buf.end = end_lease;
-    lease->buf.owned = false;
-    lease->buf.size = size;
     lease->block = *block_of (message, part);
-    lease->buf.data = lease->block; /* what is leased was not laid askew */
+    ctki_buf_init (&lease->buf, lease->block, size, end_lease); /* what is leased was not laid askew */
     *block_of (message, part) = NULL;
     return &lease->buf;
 }

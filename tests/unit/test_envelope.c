@@ -49,6 +49,25 @@ START_TEST (buf_life)
 }
 END_TEST
 
+/* A copy is memory of its own with the same bytes, of nothing too; without memory there is none. */
+START_TEST (buf_copied)
+{
+    char text[] = "payload";
+    ctki_buf_t *buf = ctki_buf_copy (text, sizeof text);
+    memset (text, 0, sizeof text);
+    ck_assert_uint_eq (buf->size, sizeof text);
+    ck_assert_str_eq ((const char *) buf->data, "payload");
+    ck_assert (!buf->owned);
+    ctki_buf_release (buf, 1);
+    buf = ctki_buf_copy (NULL, 0);
+    ck_assert_uint_eq (buf->size, 0);
+    ctki_buf_release (buf, 1);
+    ctki_mem_fail (0, 1);
+    ck_assert_ptr_null (ctki_buf_copy (text, sizeof text));
+    ctki_mem_fail (-1, 0);
+}
+END_TEST
+
 /* A size that memory cannot hold is ENOMEM, not a small block. */
 START_TEST (buf_too_large)
 {
@@ -596,6 +615,7 @@ Suite *ctki_suite_envelope (void)
     TCase *tcase = tcase_create ("envelope");
     tcase_set_timeout (tcase, ctki_test_ms (30000) / 1000.0);
     tcase_add_test (tcase, buf_life);
+    tcase_add_test (tcase, buf_copied);
     tcase_add_test (tcase, buf_too_large);
     tcase_add_test (tcase, pool_again);
     tcase_add_test (tcase, pool_outlived);

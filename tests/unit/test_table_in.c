@@ -5,12 +5,11 @@
  * all may change, the reason why.
  */
 #include <check.h>
-#include <stdio.h>
 
 #include "src/session.h"
 #include "src/sys.h"
 #include "tests/support/halves.h"
-#include "tests/support/scale.h"
+#include "tests/support/table.h"
 
 Suite *ctki_suite_table_in (void);
 
@@ -320,10 +319,7 @@ typedef struct {
     const char *cells;
 } row_t;
 
-static const struct {
-    char letter;
-    const char *words;
-} reasons[] = {
+static const ctki_table_reason_t reasons[] = {
     {'w', "one that claims the pid waits already: this one greets again"},
     {'q', "nothing is taken any more of one that broke the protocol too often"},
     {'t', "nothing is due"},
@@ -493,7 +489,7 @@ static const row_t rows[] = {
 };
 /* clang-format on */
 
-enum { ROWS = sizeof rows / sizeof rows[0], CELL_BYTES = 16 };
+enum { ROWS = sizeof rows / sizeof rows[0] };
 
 /* ---- reading it */
 
@@ -506,13 +502,6 @@ static char state_letter (const ctki_in_t *in)
     return in->quarantined ? 'q' : in->left ? 'l' : in->newcomer.on ? 'n' : ctki_in_offers (in) ? 'f' : in->gone ? 'g' : 'o';
 }
 
-static char *add (char *text, bool fact, char letter)
-{
-    if (fact)
-        *text++ = letter;
-    return text;
-}
-
 static char *spell_sent (const ctki_in_t *was, ctki_in_t *in, int64_t now_us, const ctki_effects_t *fx, char *text)
 {
     static const char letters[] = "?hWdapTbYJ";
@@ -520,31 +509,31 @@ static char *spell_sent (const ctki_in_t *was, ctki_in_t *in, int64_t now_us, co
     if (fx->reply)
         *text++ = fx->answer.flags & CTKI_F_RESUMED ? 'R' : letters[fx->answer.type];
     if (!ctki_in_next (in, now_us, &frame))
-        return add (text, in->ack_at_us != was->ack_at_us && in->ack_at_us != CTKI_FOREVER, '~');
+        return ctki_table_add (text, in->ack_at_us != was->ack_at_us && in->ack_at_us != CTKI_FOREVER, '~');
     ck_assert_int_eq (frame.type, CTKI_ACK);
     *text++ = 'A';
-    text = add (text, frame.flags & CTKI_F_GAP, 'g');
-    text = add (text, frame.flags & CTKI_F_PONG, 'p');
-    text = add (text, frame.flags & CTKI_F_PROBE, 'b');
-    text = add (text, frame.flags & CTKI_F_LEAVING, 'l');
+    text = ctki_table_add (text, frame.flags & CTKI_F_GAP, 'g');
+    text = ctki_table_add (text, frame.flags & CTKI_F_PONG, 'p');
+    text = ctki_table_add (text, frame.flags & CTKI_F_PROBE, 'b');
+    text = ctki_table_add (text, frame.flags & CTKI_F_LEAVING, 'l');
     ctki_in_acked (in, now_us);
     return text;
 }
 
 static void spell_facts (const ctki_in_t *was, const ctki_in_t *is, const ctki_effects_t *fx, char *text)
 {
-    text = add (text, fx->valid, 'v');
-    text = add (text, fx->opened, 'o');
-    text = add (text, fx->give != CTKI_GIVE_NOTHING, 'g');
-    text = add (text, fx->duplicate, 'd');
-    text = add (text, fx->malformed, 'm');
-    text = add (text, fx->left, 'l');
-    text = add (text, fx->abandoned_frames > 0, 's');
-    text = add (text, fx->refused != 0, 'r');
-    text = add (text, fx->sid_offered != 0, 'i');
-    text = add (text, fx->sid_ended[0] != 0, 'e');
-    text = add (text, !was->partial && is->partial, 'p');
-    text = add (text, was->partial && !is->partial, 'x');
+    text = ctki_table_add (text, fx->valid, 'v');
+    text = ctki_table_add (text, fx->opened, 'o');
+    text = ctki_table_add (text, fx->give != CTKI_GIVE_NOTHING, 'g');
+    text = ctki_table_add (text, fx->duplicate, 'd');
+    text = ctki_table_add (text, fx->malformed, 'm');
+    text = ctki_table_add (text, fx->left, 'l');
+    text = ctki_table_add (text, fx->abandoned_frames > 0, 's');
+    text = ctki_table_add (text, fx->refused != 0, 'r');
+    text = ctki_table_add (text, fx->sid_offered != 0, 'i');
+    text = ctki_table_add (text, fx->sid_ended[0] != 0, 'e');
+    text = ctki_table_add (text, !was->partial && is->partial, 'p');
+    text = ctki_table_add (text, was->partial && !is->partial, 'x');
     *text = '\0';
 }
 
@@ -555,14 +544,14 @@ static bool unchanged (const ctki_in_t *was, const ctki_in_t *is)
 }
 
 /* What an event did: "state/frames/facts", or "" for nothing at all. */
-static void play (state_t state, act_t act, char *text)
+static void play (int state, int row, char text[CTKI_TABLE_TEXT_BYTES])
 {
     ctki_in_t in, was;
     ctki_effects_t fx = {0};
     int64_t now_us = NOW;
-    bring_to (&in, state);
+    bring_to (&in, (state_t) state);
     memcpy (&was, &in, sizeof was);
-    act (&in, &now_us, &fx);
+    rows[row].act (&in, &now_us, &fx);
     bool same = unchanged (&was, &in);
     char *at = text + 2, *end = spell_sent (&was, &in, now_us, &fx, at);
     bool said = end > at;
@@ -577,63 +566,31 @@ static void play (state_t state, act_t act, char *text)
     ctki_in_fini (&in);
 }
 
-static const char *reason_of (char letter)
+static ctki_table_row_t row_at (int row)
 {
-    for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++) {
-        if (reasons[i].letter == letter)
-            return reasons[i].words;
-    }
-    return NULL;
+    return (ctki_table_row_t){.name = rows[row].name, .cells = rows[row].cells};
 }
 
-/* Reads the next cell of a row; false: there is none. */
-static bool next_cell (const char **cells, char cell[CELL_BYTES])
-{
-    *cells += strspn (*cells, " ");
-    size_t size = strcspn (*cells, " ");
-    ck_assert_uint_lt (size, CELL_BYTES);
-    memcpy (cell, *cells, size);
-    cell[size] = '\0';
-    *cells += size;
-    return size > 0;
-}
+static const ctki_table_t table = {.name = "table of the receiving half",
+                                   .states = state_names,
+                                   .state_count = STATES,
+                                   .row_count = ROWS,
+                                   .row = row_at,
+                                   .reasons = reasons,
+                                   .reason_count = sizeof reasons / sizeof reasons[0],
+                                   .play = play};
 
 /* Every cell of the table is as it says. */
 START_TEST (cells)
 {
-    const row_t *row = &rows[_i];
-    const char *at = row->cells;
-    char got[80], cell[CELL_BYTES];
-    for (int state = 0; state < STATES; state++) {
-        ck_assert_msg (next_cell (&at, cell), "%s: no cell for: %s", row->name, state_names[state]);
-        play ((state_t) state, row->act, got);
-        ck_assert_msg (strcmp (got, *cell == '=' ? "" : cell) == 0, "%s, %s: '%s', and in the table it is '%s' (%s)",
-                       state_names[state], row->name, got, cell, *cell == '=' ? reason_of (cell[1]) : "");
-    }
+    ctki_table_check_row (&table, _i);
 }
 END_TEST
 
 /* The table has no hole, every cell in which nothing happens says why, and no reason is left over. */
 START_TEST (whole)
 {
-    size_t covered = 0, ignored = 0;
-    bool used[UINT8_MAX + 1] = {false};
-    for (size_t r = 0; r < ROWS; r++) {
-        const char *at = rows[r].cells;
-        char cell[CELL_BYTES];
-        for (; next_cell (&at, cell); covered++) {
-            if (*cell != '=')
-                continue;
-            ck_assert_msg (reason_of (cell[1]) != NULL, "%s: '%s' has no reason", rows[r].name, cell);
-            used[(uint8_t) cell[1]] = true;
-            ignored++;
-        }
-    }
-    for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++)
-        ck_assert_msg (used[(uint8_t) reasons[i].letter], "never: %s", reasons[i].words);
-    ck_assert_uint_eq (covered, (size_t) ROWS * STATES);
-    ctki_test_figure ("table of the receiving half", "%d states x %d events: %zu of %zu cells, %zu ignored with a reason",
-                      (int) STATES, (int) ROWS, covered, (size_t) ROWS * STATES, ignored);
+    ctki_table_check_whole (&table);
 }
 END_TEST
 

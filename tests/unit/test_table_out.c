@@ -5,13 +5,12 @@
  * at all may change, the reason why.
  */
 #include <check.h>
-#include <stdio.h>
 
 #include "src/mem.h"
 #include "src/session.h"
 #include "src/sys.h"
 #include "tests/support/halves.h"
-#include "tests/support/scale.h"
+#include "tests/support/table.h"
 
 Suite *ctki_suite_table_out (void);
 
@@ -369,10 +368,7 @@ typedef struct {
     const char *cells;
 } row_t;
 
-static const struct {
-    char letter;
-    const char *words;
-} reasons[] = {
+static const ctki_table_reason_t reasons[] = {
     {'d', "it belongs to the other direction"},
     {'t', "no frame has this type"},
     {'v', "it speaks another version of the protocol"},
@@ -591,31 +587,24 @@ static const row_t rows[] = {
 };
 /* clang-format on */
 
-enum { ROWS = sizeof rows / sizeof rows[0], CELL_BYTES = 16 };
+enum { ROWS = sizeof rows / sizeof rows[0] };
 
 /* ---- reading it */
-
-static char *add (char *text, bool fact, char letter)
-{
-    if (fact)
-        *text++ = letter;
-    return text;
-}
 
 /* What changed, in letters. */
 static void spell_facts (const ctki_out_t *was, ctki_out_t *is, int64_t now_us, char *text)
 {
-    text = add (text, is->sid != was->sid, 's');
-    text = add (text, is->settled.delivered > 0, '+');
-    text = add (text, is->settled.abandoned > 0, '!');
-    text = add (text, is->settled.in_doubt > 0, '?');
-    text = add (text, is->obit != NULL, 'x');
-    text = add (text, is->round != was->round, 'r');
-    text = add (text, is->leaving != was->leaving, 'l');
-    text = add (text, is->rejected != was->rejected, 'j');
-    text = add (text, is->credit_frame > was->credit_frame, 'c');
-    text = add (text, is->srtt_us != was->srtt_us, 'm');
-    text = add (text, ctki_out_link_dead (is, now_us), 'k');
+    text = ctki_table_add (text, is->sid != was->sid, 's');
+    text = ctki_table_add (text, is->settled.delivered > 0, '+');
+    text = ctki_table_add (text, is->settled.abandoned > 0, '!');
+    text = ctki_table_add (text, is->settled.in_doubt > 0, '?');
+    text = ctki_table_add (text, is->obit != NULL, 'x');
+    text = ctki_table_add (text, is->round != was->round, 'r');
+    text = ctki_table_add (text, is->leaving != was->leaving, 'l');
+    text = ctki_table_add (text, is->rejected != was->rejected, 'j');
+    text = ctki_table_add (text, is->credit_frame > was->credit_frame, 'c');
+    text = ctki_table_add (text, is->srtt_us != was->srtt_us, 'm');
+    text = ctki_table_add (text, ctki_out_link_dead (is, now_us), 'k');
     *text = '\0';
 }
 
@@ -626,14 +615,14 @@ static bool unchanged (const ctki_out_t *was, const ctki_out_t *is)
 }
 
 /* What an event did: "state/frames/facts", or "" for nothing at all. */
-static void play (state_t state, act_t act, char *text)
+static void play (int state, int row, char text[CTKI_TABLE_TEXT_BYTES])
 {
     static const char states[] = "ngoe";
     ctki_out_t out, was;
     int64_t now_us = NOW;
-    bring_to (&out, state);
+    bring_to (&out, (state_t) state);
     memcpy (&was, &out, sizeof was);
-    bool taken = act (&out, &now_us);
+    bool taken = rows[row].act (&out, &now_us);
     bool same = unchanged (&was, &out);
     ck_assert_msg (taken || same, "%s: not taken, and something has changed", state_names[state]);
     char *at = text;
@@ -650,63 +639,31 @@ static void play (state_t state, act_t act, char *text)
     ctki_out_fini (&out);
 }
 
-static const char *reason_of (char letter)
+static ctki_table_row_t row_at (int row)
 {
-    for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++) {
-        if (reasons[i].letter == letter)
-            return reasons[i].words;
-    }
-    return NULL;
+    return (ctki_table_row_t){.name = rows[row].name, .cells = rows[row].cells};
 }
 
-/* Reads the next cell of a row; false: there is none. */
-static bool next_cell (const char **cells, char cell[CELL_BYTES])
-{
-    *cells += strspn (*cells, " ");
-    size_t size = strcspn (*cells, " ");
-    ck_assert_uint_lt (size, CELL_BYTES);
-    memcpy (cell, *cells, size);
-    cell[size] = '\0';
-    *cells += size;
-    return size > 0;
-}
+static const ctki_table_t table = {.name = "table of the sending half",
+                                   .states = state_names,
+                                   .state_count = STATES,
+                                   .row_count = ROWS,
+                                   .row = row_at,
+                                   .reasons = reasons,
+                                   .reason_count = sizeof reasons / sizeof reasons[0],
+                                   .play = play};
 
 /* Every cell of the table is as it says. */
 START_TEST (cells)
 {
-    const row_t *row = &rows[_i];
-    const char *at = row->cells;
-    char got[80], cell[CELL_BYTES];
-    for (int state = 0; state < STATES; state++) {
-        ck_assert_msg (next_cell (&at, cell), "%s: no cell for: %s", row->name, state_names[state]);
-        play ((state_t) state, row->act, got);
-        ck_assert_msg (strcmp (got, *cell == '=' ? "" : cell) == 0, "%s, %s: '%s', and in the table it is '%s' (%s)",
-                       state_names[state], row->name, got, cell, *cell == '=' ? reason_of (cell[1]) : "");
-    }
+    ctki_table_check_row (&table, _i);
 }
 END_TEST
 
 /* The table has no hole, every cell in which nothing happens says why, and no reason is left over. */
 START_TEST (whole)
 {
-    size_t covered = 0, ignored = 0;
-    bool used[UINT8_MAX + 1] = {false};
-    for (size_t r = 0; r < ROWS; r++) {
-        const char *at = rows[r].cells;
-        char cell[CELL_BYTES];
-        for (; next_cell (&at, cell); covered++) {
-            if (*cell != '=')
-                continue;
-            ck_assert_msg (reason_of (cell[1]) != NULL, "%s: '%s' has no reason", rows[r].name, cell);
-            used[(uint8_t) cell[1]] = true;
-            ignored++;
-        }
-    }
-    for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++)
-        ck_assert_msg (used[(uint8_t) reasons[i].letter], "never: %s", reasons[i].words);
-    ck_assert_uint_eq (covered, (size_t) ROWS * STATES);
-    ctki_test_figure ("table of the sending half", "%d states x %d events: %zu of %zu cells, %zu ignored with a reason",
-                      (int) STATES, (int) ROWS, covered, (size_t) ROWS * STATES, ignored);
+    ctki_table_check_whole (&table);
 }
 END_TEST
 
