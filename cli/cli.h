@@ -25,6 +25,7 @@ enum {
     CLI_OPT_SERVERS,
     CLI_OPT_REPEAT,
     CLI_OPT_TIMEOUT,
+    CLI_OPT_EVENTS,
     CLI_OPT_PID,
     CLI_OPT_TO
 };

@@ -37,6 +37,7 @@ typedef struct {
     ctalk_pid_t pid;
     ctalk_pid_t to; /* with has_to */
     bool has_to;
+    bool events; /* say what becomes of the peers */
     int timeout_ms;
 } run_options_t;
 
@@ -55,7 +56,7 @@ typedef struct {
     uint64_t refused_lines; /* not sent: told when it happened */
 } run_t;
 
-static const char help_text[] = "Usage: clustertalk run --config FILE --pid N [--to PID] [--timeout MS]\n"
+static const char help_text[] = "Usage: clustertalk run --config FILE --pid N [--to PID] [--timeout MS] [--events]\n"
                                 "Is one server of the cluster in FILE. Each line \"PID TEXT\" of standard input\n"
                                 "is sent to server PID, each line \"* TEXT\" to all the others; the number of\n"
                                 "the line, from 1, is its message id. Each envelope that comes is printed as\n"
@@ -65,6 +66,8 @@ static const char help_text[] = "Usage: clustertalk run --config FILE --pid N [-
                                 "      --pid N            which of them this server is\n"
                                 "      --to PID           send whole lines to PID, \"*\" for all the others\n"
                                 "      --timeout MS       how long closing may take (5000)\n"
+                                "      --events           say on standard error what becomes of the peers: up, down,\n"
+                                "                         restarted, left ...\n"
                                 "  -h, --help             this text\n"
                                 "\n"
                                 "TEXT is any bytes but the newline, up to MaxMessageBytes. It is printed as it\n"
@@ -177,6 +180,26 @@ static void read_input (run_t *run)
 
 /* ----------------------------------------------------------- the lines out */
 
+/* "server 2: down: nothing is heard from it" */
+static void tell_event (const ctalk_envelope_t *envelope)
+{
+    static const char *const names[] = {
+        [CTALK_PEER_UP] = "up",           [CTALK_PEER_SUSPECT] = "suspect", [CTALK_PEER_DOWN] = "down",
+        [CTALK_PEER_RESTARTED] = "restarted", [CTALK_PEER_LEFT] = "left",       [CTALK_PEER_STUCK] = "stuck",
+        [CTALK_PEER_REFUSED] = "refused", [CTALK_PEER_ABANDONED] = "abandoned envelopes for this server"};
+    const ctalk_event_t *event = envelope->data;
+    size_t kind = (size_t) envelope->kind;
+    if (kind >= sizeof names / sizeof names[0] || !names[kind])
+        return; /* of a later version */
+    char fates[128] = "";
+    if (envelope->kind == CTALK_PEER_RESTARTED)
+        snprintf (fates, sizeof fates, ": %llu consumed, %llu received, %llu in doubt, %llu go to it now",
+                  (unsigned long long) event->consumed, (unsigned long long) event->received,
+                  (unsigned long long) event->in_doubt, (unsigned long long) event->carried);
+    fprintf (stderr, "server %d: %s%s%s%s\n", (int) envelope->pid, names[kind], event->text[0] ? ": " : "", event->text,
+             fates);
+}
+
 /* Takes what is in the inbox, until the output is full enough. */
 static void receive (run_t *run)
 {
@@ -190,6 +213,8 @@ static void receive (run_t *run)
                 cli_error ("an envelope of %zu bytes was not printed: %s", envelopes[i].size, strerror (errno));
                 run->failed = true;
             }
+            if (envelopes[i].kind != CTALK_MESSAGE)
+                tell_event (&envelopes[i]);
             ctalk_envelope_close (&envelopes[i]);
         }
         if (count < RECEIVE_ENVELOPES)
@@ -407,6 +432,8 @@ static int run_server (const run_options_t *options, const ctalk_config_t *confi
         ctalk_server_close (&run.server, 0);
         return CLI_FAILED;
     }
+    if (options->events && ctalk_server_watch_peers (run.server, true) == -1)
+        cli_error ("no events: %s", strerror (errno));
     run_input_init (&run.input, longest_line (config));
     run_output_init (&run.output, STDOUT_FILENO);
     serve (&run);
@@ -449,6 +476,9 @@ static int take_option (run_options_t *options, int c)
         if (parse_pid (optarg, strlen (optarg), &options->to) == -1)
             status = cli_usage_error ("run", "--to: '%s' is not a pid or *", optarg);
         break;
+    case CLI_OPT_EVENTS:
+        options->events = true;
+        break;
     default:
         status = cli_number_option ("run", "--timeout", 0, TIMEOUT_MS_MAX, &number);
         options->timeout_ms = (int) number;
@@ -463,6 +493,7 @@ int cmd_run (int argc, char **argv)
                                           {"pid", required_argument, NULL, CLI_OPT_PID},
                                           {"to", required_argument, NULL, CLI_OPT_TO},
                                           {"timeout", required_argument, NULL, CLI_OPT_TIMEOUT},
+                                          {"events", no_argument, NULL, CLI_OPT_EVENTS},
                                           {NULL, 0, NULL, 0}};
     run_options_t options = {.pid = -1, .timeout_ms = TIMEOUT_MS_DEFAULT};
     int c;

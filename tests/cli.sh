@@ -287,6 +287,32 @@ test_run_undelivered ()
     exec 3>&- 5<&-
 }
 
+# --events tells what becomes of the others, in order, and nothing of it on standard output.
+test_run_events ()
+{
+    start one --pid 1 --events
+    one=$started
+    exec 3> "$tmp/one.in" 5< "$tmp/one.out"
+    for life in first second; do
+        start two --pid 2
+        exec 4> "$tmp/two.in" 6< "$tmp/two.out"
+        echo "1 from the $life" >&4
+        next_is "events: the $life one's line" 5 "2 1 from the $life"
+        kill -TERM $started
+        wait $started
+        exec 4>&- 6<&-
+    done
+    kill -TERM $one
+    wait $one
+    is "events: status" $? 0
+    contains "events: left" "$tmp/one.err" "server 2: left: it closed"
+    contains "events: restarted" "$tmp/one.err" "server 2: restarted: "
+    first=$(grep -n 'server 2: left' "$tmp/one.err" | head -n 1 | cut -d : -f 1)
+    second=$(grep -n 'server 2: restarted' "$tmp/one.err" | head -n 1 | cut -d : -f 1)
+    is "events: in order" "$((first < second))" 1
+    exec 3>&- 5<&-
+}
+
 # A reader that goes away ends the server without a word.
 test_run_reader_gone ()
 {
@@ -469,6 +495,7 @@ test_check_config
 test_demo
 test_run_two
 test_run_undelivered
+test_run_events
 test_run_reader_gone
 test_run_many
 test_run_refusals
