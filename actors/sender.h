@@ -28,8 +28,8 @@ typedef struct ctki_report {
     ctki_restart_t *restart;  /* memory for what may come of it */
     int state;                /* of the peer, CTALK_STATE_... */
     uint32_t reason;          /* why it is not up */
-    uint32_t refused;         /* it refuses us: why; 0: it does not, or that was told */
-    uint32_t stuck_ms;        /* its application has taken nothing for so long; 0: it has, or that was told */
+    uint32_t refused;         /* it refuses us: why; 0: it does not */
+    uint32_t stuck_ms;        /* its application has taken nothing for so long; 0: it has */
     bool parted;              /* it was leaving, and its connection is gone */
 } ctki_report_t;
 void ctki_report_destroy (ctki_report_t **report_p);
