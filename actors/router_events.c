@@ -201,6 +201,8 @@ void ctki_router_ask_sender (ctki_router_t *router, inbound_t *inbound, int64_t 
     ctki_sender_t *sender = inbound->peer->sender;
     if (!sender || !ctki_sender_started (sender) || ctki_sender_ended (sender))
         ctki_life_answer (&inbound->life); /* it never had one, or it is over */
+    if (sender && (!ctki_sender_started (sender) || ctki_sender_failed (sender)))
+        ctki_sender_catch_up (sender, inbound->life.epoch);
     for (ctki_restart_t *question; (question = ctki_life_question (&inbound->life));) {
         if (ctki_sender_ask (sender, question->epoch, &question->proof)) {
             inbound->retry_us = now_us + CTKI_EVENT_RETRY_MS * CTKI_MS;

@@ -65,6 +65,10 @@ void ctki_sender_flush (ctki_sender_t *sender);
  * proved: it answers with a report of this epoch. -1: no memory. */
 int ctki_sender_ask (ctki_sender_t *sender, uint32_t epoch, const ctki_proof_t *proof);
 
+/* For one that has no thread, or failed: the questions up to this epoch were
+ * answered without it, and its reports are not older than they. */
+void ctki_sender_catch_up (ctki_sender_t *sender, uint32_t epoch);
+
 /* Drain until the deadline, say goodbye, end; what is left is abandoned. */
 void ctki_sender_close (ctki_sender_t *sender, int64_t deadline_us);
 
