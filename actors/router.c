@@ -83,7 +83,11 @@ static void start_if_stopped (ctki_peer_t *peer, void *arg)
 {
     ctki_router_t *router = arg;
     ctki_sender_t *sender = peer->sender;
-    if (sender && (!ctki_sender_started (sender) || ctki_sender_failed (sender)) && ctki_sender_start (sender))
+    if (!sender || (ctki_sender_started (sender) && !ctki_sender_failed (sender)))
+        return;
+    if (peer->inbound) /* it was asked before it failed: nothing waits for it any longer */
+        ctki_router_ask_sender (router, peer->inbound, ctki_now_us ());
+    if (ctki_sender_start (sender))
         router->retry_us = ctki_now_us () + START_RETRY_MS * CTKI_MS;
 }
 

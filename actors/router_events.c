@@ -201,6 +201,8 @@ void ctki_router_ask_sender (ctki_router_t *router, inbound_t *inbound, int64_t 
     ctki_sender_t *sender = inbound->peer->sender;
     if (!sender || !ctki_sender_started (sender) || ctki_sender_ended (sender))
         ctki_life_answer (&inbound->life); /* it never had one, or it is over */
+    if (sender && (!ctki_sender_started (sender) || ctki_sender_failed (sender)))
+        ctki_sender_catch_up (sender, inbound->life.epoch);
     for (ctki_restart_t *question; (question = ctki_life_question (&inbound->life));) {
         if (ctki_sender_ask (sender, question->epoch, &question->proof)) {
             inbound->retry_us = now_us + CTKI_EVENT_RETRY_MS * CTKI_MS;
@@ -235,6 +237,26 @@ static void on_parted (ctki_router_t *router, inbound_t *inbound)
     ctki_router_tell_left (router, inbound, CTALK_WHY_CLOSING);
 }
 
+/* A report says all that is so at its time: what was told before is not told again. */
+static void tell_refusal (ctki_router_t *router, inbound_t *inbound, uint32_t reason)
+{
+    if (inbound->refuses == reason)
+        return;
+    inbound->refuses = reason;
+    if (reason == CTALK_WHY_NONE || reason == CTALK_WHY_CLOSING)
+        return;
+    ctki_actor_note (&router->actor, CTALK_LOG_WARNING, "peer %d refuses this server: %s", (int) inbound->peer->pid,
+                     ctki_router_words (reason));
+    ctki_router_owe_event (router, inbound, CTALK_PEER_REFUSED, reason);
+}
+
+static void tell_stuck (ctki_router_t *router, inbound_t *inbound, bool stuck)
+{
+    if (stuck && !inbound->stuck)
+        ctki_router_owe_event (router, inbound, CTALK_PEER_STUCK, CTALK_WHY_NOT_CONSUMING);
+    inbound->stuck = stuck;
+}
+
 /* -1: no memory, to be tried again. */
 static int take_report (ctki_router_t *router, ctki_report_t *report, int64_t now_us)
 {
@@ -253,14 +275,8 @@ static int take_report (ctki_router_t *router, ctki_report_t *report, int64_t no
         tell_state (router, inbound, report->state, report->reason);
         if (report->parted)
             on_parted (router, inbound);
-        if (report->stuck_ms)
-            ctki_router_owe_event (router, inbound, CTALK_PEER_STUCK, CTALK_WHY_NOT_CONSUMING);
-        inbound->refused = report->refused;
-        if (report->refused && report->refused != CTKI_WHY_CLOSING) {
-            ctki_actor_note (&router->actor, CTALK_LOG_WARNING, "peer %d refuses this server: %s", (int) peer->pid,
-                             ctki_router_words (report->refused));
-            ctki_router_owe_event (router, inbound, CTALK_PEER_REFUSED, report->refused);
-        }
+        tell_stuck (router, inbound, report->stuck_ms != 0);
+        tell_refusal (router, inbound, report->refused);
     }
     ctki_router_set_due (router, inbound);
     return 0;
@@ -308,6 +324,8 @@ static void tell_now (ctki_peer_t *peer, void *arg)
         ctki_router_owe_event (router, inbound, CTALK_PEER_UP, CTALK_WHY_NONE);
     if (inbound && inbound->refused && inbound->refused != CTALK_WHY_CLOSING)
         ctki_router_owe_event (router, inbound, CTALK_PEER_REFUSED, inbound->refused);
+    if (inbound && inbound->refuses && inbound->refuses != CTALK_WHY_CLOSING && inbound->refuses != inbound->refused)
+        ctki_router_owe_event (router, inbound, CTALK_PEER_REFUSED, inbound->refuses);
 }
 
 /* How things stand now, and from now on every change. */

@@ -20,7 +20,9 @@ typedef struct ctki_inbound {
     ctki_in_t in;
     ctki_life_t life;
     uint64_t left_inc;          /* the incarnation whose end was told */
-    uint32_t refused;           /* why one of the two refuses the other; 0: none does */
+    uint32_t refused;           /* why the peer is refused here; 0: it is not */
+    uint32_t refuses;           /* why it refuses us, as was told; 0: it does not */
+    bool stuck;                 /* that it takes nothing was told */
     ctki_inlet_t *aside, *last; /* what came of an incarnation that was not told yet */
     ctki_way_t way_in, way_out;
     bool bad_in, bad_out;

@@ -515,7 +515,7 @@ static int64_t report (ctki_sender_t *sender, int64_t now_us, ctki_report_t *now
 /* The router asked: it has proved an incarnation. Returns when to try again. */
 static int64_t hear_question (ctki_sender_t *sender, int64_t now_us)
 {
-    if (sender->question.epoch == sender->epoch)
+    if ((int32_t) (sender->question.epoch - sender->epoch) <= 0)
         return CTKI_FOREVER;
     if (!ctki_out_incarnation (&sender->out, now_us, &sender->question.proof, ctki_random64 ()))
         return now_us + REPORT_RETRY_MS * CTKI_MS;
@@ -749,6 +749,13 @@ int ctki_sender_ask (ctki_sender_t *sender, uint32_t epoch, const ctki_proof_t *
     command.from_us = proof->from_us;
     command.to_us = proof->to_us;
     return ctki_bell_command (&sender->actor.bell, &command, sizeof command);
+}
+
+/* `told` stays: its first report answers what it may have been asked before. */
+void ctki_sender_catch_up (ctki_sender_t *sender, uint32_t epoch)
+{
+    CTKI_ASSERT (!ctki_sender_started (sender) || ctki_sender_failed (sender));
+    sender->epoch = sender->question.epoch = epoch;
 }
 
 void ctki_sender_close (ctki_sender_t *sender, int64_t deadline_us)

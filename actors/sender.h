@@ -28,8 +28,8 @@ typedef struct ctki_report {
     ctki_restart_t *restart;  /* memory for what may come of it */
     int state;                /* of the peer, CTALK_STATE_... */
     uint32_t reason;          /* why it is not up */
-    uint32_t refused;         /* it refuses us: why; 0: it does not, or that was told */
-    uint32_t stuck_ms;        /* its application has taken nothing for so long; 0: it has, or that was told */
+    uint32_t refused;         /* it refuses us: why; 0: it does not */
+    uint32_t stuck_ms;        /* its application has taken nothing for so long; 0: it has */
     bool parted;              /* it was leaving, and its connection is gone */
 } ctki_report_t;
 void ctki_report_destroy (ctki_report_t **report_p);
@@ -64,6 +64,10 @@ void ctki_sender_flush (ctki_sender_t *sender);
 /* Asks what became of its session, now that another incarnation of the peer was
  * proved: it answers with a report of this epoch. -1: no memory. */
 int ctki_sender_ask (ctki_sender_t *sender, uint32_t epoch, const ctki_proof_t *proof);
+
+/* For one that has no thread, or failed: the questions up to this epoch were
+ * answered without it, and its reports are not older than they. */
+void ctki_sender_catch_up (ctki_sender_t *sender, uint32_t epoch);
 
 /* Drain until the deadline, say goodbye, end; what is left is abandoned. */
 void ctki_sender_close (ctki_sender_t *sender, int64_t deadline_us);

@@ -46,15 +46,20 @@ static void raise_credit (ctki_in_t *in)
 }
 
 /* The sender is told when a quarter of a window is free that it does not know
- * of: often enough never to stop it, too seldom to wake it for nothing. */
+ * of: often enough never to stop it, too seldom to wake it for nothing. One in
+ * quarantine is told nothing any more. */
 uint64_t ctki_in_wake_byte (const ctki_in_t *in)
 {
+    if (in->quarantined)
+        return UINT64_MAX;
     uint64_t known = in->credit_byte - CTKI_MIN (in->credit_byte, in->setup.window_bytes);
     return known + CTKI_MAX (in->setup.window_bytes / 4, 1);
 }
 
 uint64_t ctki_in_wake_frame (const ctki_in_t *in)
 {
+    if (in->quarantined)
+        return UINT64_MAX;
     uint64_t known = in->credit_frame - CTKI_MIN (in->credit_frame, in->setup.window_frames);
     return known + CTKI_MAX (in->setup.window_frames / 4, 1);
 }

@@ -100,9 +100,10 @@ static bool on_welcome (ctki_out_t *out, int64_t now_us, const ctki_frame_t *fra
 
 static void measure (ctki_out_t *out, int64_t now_us, uint64_t stamp)
 {
-    int64_t rtt = now_us - (int64_t) stamp;
-    if (rtt < 0 || rtt > CTKI_RTT_MAX_MS * CTKI_MS)
+    uint64_t since_us = (uint64_t) now_us - stamp; /* from outside: any number */
+    if (since_us > (uint64_t) (CTKI_RTT_MAX_MS * CTKI_MS))
         return;
+    int64_t rtt = (int64_t) since_us;
     out->srtt_us = out->srtt_us ? out->srtt_us + (rtt - out->srtt_us) / 8 : rtt;
     out->rtt_worst_us = CTKI_MAX (out->rtt_worst_us, rtt);
 }

@@ -289,6 +289,30 @@ START_TEST (refused)
 }
 END_TEST
 
+/* A peer that refuses us and is therefore down is told as refusing once, not again with each change of its state. */
+START_TEST (refused_once)
+{
+    ctki_ports_take (&ports, 2);
+    ctalk_config_t *config = ctki_cluster_config (2, ports.port, CTKI_OPTIONS (CTKI_FAST_FAILURE));
+    ctalk_config_t *alone = ctalk_config_new ();
+    ck_assert_int_eq (ctalk_config_add_server (alone, 2, ctalk_config_endpoint (config, 2), NULL), 0);
+    ctalk_server_t *two = ctki_cluster_start (2, alone), *one = ctki_cluster_start (1, config);
+    watch (one);
+    expect_event (one, 2, CTALK_PEER_REFUSED, CTALK_WHY_UNKNOWN_PID);
+    expect_event (one, 2, CTALK_PEER_DOWN, CTALK_WHY_UNKNOWN_PID);
+    ctki_traffic_expect_nothing (one, ctki_test_ms (300));
+    CTKI_SUCCEEDS (ctalk_server_watch_peers (one, false));
+    watch (one); /* that is how it stands */
+    expect_event (one, 2, CTALK_PEER_REFUSED, CTALK_WHY_UNKNOWN_PID);
+    ctki_traffic_expect_nothing (one, 0);
+    close_clean (&one);
+    close_clean (&two);
+    ctalk_config_destroy (&config);
+    ctalk_config_destroy (&alone);
+    ctki_ports_release (&ports);
+}
+END_TEST
+
 /* A peer that takes nothing is told as stuck, once, though it is up; again only after it has taken something. */
 START_TEST (stuck)
 {
@@ -353,6 +377,7 @@ Suite *ctki_suite_events (void)
     tcase_add_test (tcase, left_and_restarted);
     tcase_add_test (tcase, duplicate_pid);
     tcase_add_test (tcase, refused);
+    tcase_add_test (tcase, refused_once);
     tcase_add_test (tcase, stuck);
     tcase_add_test (tcase, abandoned);
     suite_add_tcase (suite, tcase);

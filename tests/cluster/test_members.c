@@ -1,7 +1,9 @@
 /*
  * test_members.c - peers that are added and removed while the server runs.
  */
+#include "src/session.h"
 #include "src/sock.h"
+#include "src/sys.h"
 #include "src/wire.h"
 #include "tests/cluster/suites.h"
 #include "tests/support/support.h"
@@ -315,6 +317,53 @@ START_TEST (removed_half_open)
 }
 END_TEST
 
+/* One envelope in a frame of its own. */
+static bool data_by_hand (void *frame)
+{
+    uint8_t bytes[CTKI_HEAD_BYTES + 16 + CTKI_CRC_BYTES] = {0};
+    size_t size = CTKI_HEAD_BYTES + 16;
+    ctki_wire_put_head (bytes, frame);
+    ctki_record_put (bytes + CTKI_HEAD_BYTES, &(ctki_record_t){.flags = CTKI_R_FIRST | CTKI_R_LAST, .len = 8});
+    ctki_put32 (bytes + size, ctki_crc32c (0, bytes, size));
+    ctki_part_t part = {.data = bytes, .size = sizeof bytes};
+    return ctki_sock_send (dealer, 0, &part, 1) == 0;
+}
+
+static bool has_violated (void *server)
+{
+    return ctki_cluster_stats (server, 9).malformed >= CTKI_VIOLATIONS;
+}
+
+/* What came of a peer before it was put into quarantine can still be taken, more of it than its credit would be raised
+ * for, and the router goes on: it answers the next greeting. */
+START_TEST (quarantined_unread)
+{
+    enum { UNREAD = 8 };
+    ctki_cluster_open (&cluster, 1, CTKI_OPTIONS ("WindowFrames", "8"));
+    ctalk_server_t *server = cluster.server[1];
+    CTKI_SUCCEEDS (ctalk_server_add_peer (server, 9, "127.0.0.1:9"));
+    dial_by_hand (server);
+    ctki_frame_t frame = {.version = CTKI_WIRE_VERSION, .type = CTKI_DATA, .sid = greet_by_hand (0).sid, .gen = 1}, answer;
+    for (frame.n = 1; frame.n <= UNREAD; frame.n++)
+        ck_assert (ctki_test_until (data_by_hand, &frame, ctki_test_long_ms ()));
+    frame.type = CTKI_BYE_ACK; /* of the other direction */
+    for (int i = 0; i < CTKI_VIOLATIONS; i++)
+        ck_assert (ctki_test_until (sent_by_hand, &frame, ctki_test_long_ms ()));
+    ck_assert (ctki_test_until (has_violated, server, ctki_test_long_ms ()));
+    for (int i = 0; i < UNREAD; i++) {
+        ctalk_envelope_t envelope;
+        ctki_traffic_take (server, &envelope);
+        ctalk_envelope_close (&envelope);
+    }
+    answer = greet_by_hand (frame.sid);
+    while (answer.type != CTKI_REJECT || answer.sid) /* what was sent before */
+        ck_assert (ctki_test_until (received_by_hand, &answer, ctki_test_long_ms ()));
+    ck_assert_uint_eq (answer.u.reason, CTKI_WHY_QUARANTINED);
+    hang_up ();
+    ctki_cluster_close_abandoning (&cluster, 0);
+}
+END_TEST
+
 Suite *ctki_suite_members (void)
 {
     Suite *suite = suite_create ("members");
@@ -329,6 +378,7 @@ Suite *ctki_suite_members (void)
     tcase_add_test (tcase, idle_peer_is_removed);
     tcase_add_test (tcase, removed_and_added_again);
     tcase_add_test (tcase, removed_half_open);
+    tcase_add_test (tcase, quarantined_unread);
     tcase_add_test (tcase, churn_under_load);
     suite_add_tcase (suite, tcase);
     return suite;

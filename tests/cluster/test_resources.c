@@ -215,6 +215,45 @@ START_TEST (lazy_sender)
 }
 END_TEST
 
+static bool is_seen (void *server)
+{
+    return ctalk_server_incarnation (server, 2) != 0;
+}
+
+/* A sender that gets no thread, or no socket, until a session with its peer was opened from there: what the peer sends is
+ * handed out meanwhile, and once the sender is there the peer is told as up. */
+START_TEST (late_sender_tells)
+{
+    enum { PIPE_SOCKETS = 2 };
+    ctki_ports_t ports;
+    ctki_ports_take (&ports, 2);
+    ctalk_config_t *lazy = ctki_cluster_config (2, ports.port, CTKI_OPTIONS ("Senders", "lazy"));
+    ctalk_config_t *eager = ctki_cluster_config (2, ports.port, NULL);
+    ctalk_server_t *one = ctki_cluster_start (1, lazy);
+    CTKI_SUCCEEDS (ctalk_server_watch_peers (one, true));
+    CTKI_SUCCEEDS (ctalk_server_cut (one, 2, CTALK_IN, true));
+    ctalk_server_t *two = ctki_cluster_start (2, eager);
+    ctki_traffic_send (two, 1, 1, "meanwhile");
+    (void) kinds[_i].arm (kinds[_i].code == EMFILE ? PIPE_SOCKETS : 0, -1);
+    ctki_traffic_send (one, 2, 2, "late");
+    CTKI_SUCCEEDS (ctalk_server_cut (one, 2, CTALK_IN, false));
+    ck_assert (ctki_test_until (is_seen, one, ctki_test_long_ms ()));
+    ctki_traffic_expect (one, 2, 1, "meanwhile");
+    (void) kinds[_i].arm (-1, 0);
+    ctki_traffic_expect (two, 1, 2, "late");
+    ctalk_envelope_t envelope;
+    ctki_traffic_take (one, &envelope);
+    ck_assert_int_eq (envelope.kind, CTALK_PEER_UP);
+    ctalk_envelope_close (&envelope);
+    ctki_traffic_expect_nothing (one, 0);
+    ck_assert_int_eq (ctalk_server_close (&two, ctki_test_long_ms ()), 0);
+    ck_assert_int_eq (ctalk_server_close (&one, ctki_test_long_ms ()), 0);
+    ctalk_config_destroy (&lazy);
+    ctalk_config_destroy (&eager);
+    ctki_ports_release (&ports);
+}
+END_TEST
+
 /* A name that no thread looks up, for there is none to be had, is looked up a little later. */
 START_TEST (resolver_without_threads)
 {
@@ -261,6 +300,7 @@ Suite *ctki_suite_resources (void)
     tcase_add_loop_test (running, rebuild_without_sockets, 0, 2);
     tcase_add_test (running, rebuild_not_needed);
     tcase_add_loop_test (running, lazy_sender, 0, KINDS);
+    tcase_add_loop_test (running, late_sender_tells, 0, KINDS);
     tcase_add_test (running, resolver_without_threads);
     tcase_add_test (running, close_without_sockets);
     suite_add_tcase (suite, start);

@@ -549,6 +549,27 @@ START_TEST (test_out_ping_clocks)
 }
 END_TEST
 
+/* A stamp that no PING bore measures nothing, whatever number it is; one that a PING bore measures the round trip. */
+START_TEST (test_out_stamps)
+{
+    static const uint64_t strange[] = {UINT64_C (1) << 63, (UINT64_C (1) << 63) - 1, US_START + 1};
+    ctki_out_t out;
+    open_out (&out);
+    for (size_t i = 0; i < sizeof strange / sizeof strange[0]; i++) {
+        ctki_frame_t frame = ack (1, CTKI_F_PONG, 0);
+        frame.u.ack.stamp = strange[i];
+        ck_assert (hear (&out, frame));
+        ck_assert_int_eq (out.rtt_worst_us, 0);
+    }
+    ctki_frame_t frame = ack (1, CTKI_F_PONG, 0);
+    frame.u.ack.stamp = US_START - 300;
+    ck_assert (hear (&out, frame));
+    ck_assert_int_eq (out.rtt_worst_us, 300);
+    ck_assert_int_eq (out.srtt_us, 300);
+    ctki_out_fini (&out);
+}
+END_TEST
+
 /* Silence makes a peer suspect, then down; any frame of it makes it up. */
 START_TEST (test_out_peer_state)
 {
@@ -1093,6 +1114,7 @@ Suite *ctki_suite_session (void)
     tcase_add_test (out, test_out_bye);
     tcase_add_test (out, test_out_hello_clock);
     tcase_add_test (out, test_out_ping_clocks);
+    tcase_add_test (out, test_out_stamps);
     tcase_add_test (out, test_out_peer_state);
     tcase_add_test (out, test_out_incarnation);
     tcase_add_test (in, test_in_reject);
