@@ -154,6 +154,15 @@ inbound_t *ctki_router_new_inbound (ctki_router_t *router, ctki_peer_t *peer)
     return inbound;
 }
 
+/* What was done to the ways goes with the peer's record: should it come back, they are good. */
+static void forget_ways (inbound_t *inbound)
+{
+    ctki_way_clear (&inbound->way_in);
+    ctki_way_clear (&inbound->way_out);
+    inbound->way_in = inbound->way_out = (ctki_way_t) {0};
+    inbound->bad_in = inbound->bad_out = false;
+}
+
 /* Takes a receiving half out of everything that finds it by its peer or sid. */
 void ctki_router_unlink (ctki_router_t *router, inbound_t *inbound)
 {
@@ -174,6 +183,7 @@ void ctki_router_unlink (ctki_router_t *router, inbound_t *inbound)
     ctki_flow_release (&router->node->inbox, inbound->flow);
     ctki_flow_release (&router->node->inbox, inbound->spare);
     inbound->flow = inbound->spare = NULL;
+    forget_ways (inbound);
     inbound->peer->inbound = NULL;
     ctki_peer_release (inbound->peer);
     inbound->peer = NULL;
@@ -183,8 +193,6 @@ void ctki_router_end_inbound (inbound_t *inbound)
 {
     ctki_in_fini (&inbound->in);
     ctki_life_fini (&inbound->life);
-    ctki_way_clear (&inbound->way_in);
-    ctki_way_clear (&inbound->way_out);
     ctki_free (inbound);
 }
 

@@ -46,6 +46,7 @@ struct ctki_sender {
     ctki_endpoint_t parsed;
     char address[CTKI_ENDPOINT_BYTES]; /* where to dial: numeric, the last that was good; "": not known */
     bool dialled;             /* this link was */
+    bool redirected;          /* it was made anew for what a look-up said: it has its time, whatever the next one says */
     bool other_protocol;      /* what answers there does not speak ZMTP */
     bool blocked;             /* the dealer has no room */
     bool bad_out, bad_in;     /* a test makes the way a bad one */
@@ -108,19 +109,20 @@ static void ask (ctki_sender_t *sender)
 static void make_link (ctki_sender_t *sender, int64_t now_us);
 
 /* An address was found. What is dialled already stays, unless it leads nowhere
- * and this one is another. */
+ * and this one is another: once per link, for the addresses of a name may take turns. */
 static void use_address (ctki_sender_t *sender, int64_t now_us, const char *address)
 {
     char endpoint[CTKI_ENDPOINT_BYTES];
     bool v6 = strchr (address, ':') != NULL;
     snprintf (endpoint, sizeof endpoint, v6 ? "tcp://[%s]:%u" : "tcp://%s:%u", address, (unsigned) sender->parsed.port);
     bool same = strcmp (endpoint, sender->address) == 0;
-    if (sender->dialled && (same || sender->out.state == CTKI_OUT_OPEN))
+    if (sender->dialled && (same || sender->redirected || sender->out.state == CTKI_OUT_OPEN))
         return;
     snprintf (sender->address, sizeof sender->address, "%s", endpoint);
-    if (sender->dialled)
+    if (sender->dialled) {
         make_link (sender, now_us);
-    else
+        sender->redirected = true;
+    } else
         dial (sender, now_us);
 }
 
@@ -203,7 +205,7 @@ static void make_link (ctki_sender_t *sender, int64_t now_us)
     close_sockets (sender);
     sender->dealer = dealer;
     sender->monitor = monitor;
-    sender->dialled = sender->blocked = false;
+    sender->dialled = sender->redirected = sender->blocked = false;
     ctki_way_clear (&sender->way_out);
     ctki_way_clear (&sender->way_in);
     ctki_count (&sender->peer->rebuilt, 1);

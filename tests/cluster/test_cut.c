@@ -755,6 +755,22 @@ START_TEST (in_a_child)
 }
 END_TEST
 
+/* A peer that was cut, removed and added again begins with good ways: what is done to them then is all that is done. */
+START_TEST (added_again)
+{
+    ctki_cluster_open_up (&cluster, 2, NULL);
+    ctki_traffic_send (cluster.server[2], 1, 1, "before");
+    ctki_traffic_expect (cluster.server[1], 2, 1, "before");
+    CTKI_SUCCEEDS (ctalk_server_cut (cluster.server[1], 2, CTALK_IN | CTALK_OUT, true));
+    CTKI_SUCCEEDS (ctalk_server_remove_peer (cluster.server[1], 2));
+    CTKI_SUCCEEDS (ctalk_server_add_peer (cluster.server[1], 2, ctalk_server_endpoint (cluster.server[2])));
+    ctalk_impairment_t slow = {.delay_ms = 5};
+    CTKI_SUCCEEDS (ctalk_server_impair (cluster.server[1], 2, CTALK_IN | CTALK_OUT, &slow));
+    ctki_traffic_exchange (&cluster, 5);
+    ctki_cluster_close (&cluster);
+}
+END_TEST
+
 Suite *ctki_suite_cut (void)
 {
     Suite *suite = suite_create ("cut");
@@ -767,6 +783,7 @@ Suite *ctki_suite_cut (void)
     tcase_add_test (tcase, broadcast_during_a_cut);
     tcase_add_test (tcase, handshakes_are_cut);
     tcase_add_test (tcase, later_peers_are_not_cut);
+    tcase_add_test (tcase, added_again);
     tcase_add_test (tcase, events);
     tcase_add_test (tcase, silent_links_are_rebuilt);
     tcase_add_test (tcase, switched_during_traffic);

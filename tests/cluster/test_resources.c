@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "actors/resolver.h"
 #include "src/sock.h"
 #include "src/sys.h"
 #include "tests/cluster/suites.h"
@@ -277,6 +278,42 @@ START_TEST (resolver_without_threads)
 }
 END_TEST
 
+static int turn_about (const char *host, char *address, size_t size)
+{
+    static atomic_uint turn;
+    (void) host;
+    (void) snprintf (address, size, atomic_fetch_add (&turn, 1) % 2 ? "127.0.0.1" : "127.0.0.2");
+    return 0;
+}
+
+/* A name whose addresses take turns, as name servers do it, of a peer that is not there: its link is torn down when it
+ * had its time, not with each answer; and when the peer is there it is reached. */
+START_TEST (name_with_two_addresses)
+{
+    char endpoint[64];
+    ctki_ports_t ports;
+    ctki_cluster_t cluster;
+    ctki_ports_take (&ports, 2);
+    ctki_cluster_open (&cluster, 1, NULL);
+    (void) snprintf (endpoint, sizeof endpoint, "localhost:%u", (unsigned) ports.port[1]);
+    ctki_resolver_set_lookup (turn_about);
+    CTKI_SUCCEEDS (ctalk_server_add_peer (cluster.server[1], 2, endpoint));
+    ctki_traffic_send (cluster.server[1], 2, 1, "by name");
+    ck_assert (ctki_test_until (rebuilt, cluster.server[1], ctki_test_long_ms ()));
+    ctki_traffic_expect_nothing (cluster.server[1], 300);
+    ck_assert_uint_le (ctki_cluster_stats (cluster.server[1], 2).rebuilt, 3);
+    ctalk_config_t *config = ctki_cluster_config (2, ports.port, NULL);
+    ctalk_server_t *two = ctki_cluster_start (2, config);
+    ctki_traffic_expect (two, 1, 1, "by name");
+    ck_assert_int_eq (ctalk_server_close (&cluster.server[1], ctki_test_long_ms ()), 0);
+    (void) ctalk_server_close (&two, 0);
+    ctki_resolver_set_lookup (NULL);
+    ctalk_config_destroy (&config);
+    ctki_ports_release (&ports);
+    ctki_cluster_close_abandoning (&cluster, 0);
+}
+END_TEST
+
 /* A server closes cleanly, and its port is free, though there is no socket to wait for that with. */
 START_TEST (close_without_sockets)
 {
@@ -302,6 +339,7 @@ Suite *ctki_suite_resources (void)
     tcase_add_loop_test (running, lazy_sender, 0, KINDS);
     tcase_add_loop_test (running, late_sender_tells, 0, KINDS);
     tcase_add_test (running, resolver_without_threads);
+    tcase_add_test (running, name_with_two_addresses);
     tcase_add_test (running, close_without_sockets);
     suite_add_tcase (suite, start);
     suite_add_tcase (suite, running);
