@@ -305,12 +305,17 @@ static void pass_delayed (ctki_sender_t *sender, int64_t now_us)
         take_frame (sender, now_us, frame->count, frame->data[0], frame->size[0]);
         ctki_delayed_free (&frame);
     }
-    for (ctki_delayed_frame_t *frame; (frame = ctki_delayed_pop (&sender->way_out.delayed, now_us));) {
-        ctki_part_t parts[2] = {{.data = frame->data[0], .size = frame->size[0]},
-                                {.data = frame->data[1], .size = frame->size[1]}};
-        if (ctki_sock_send (sender->dealer, 0, parts, frame->count))
-            ctki_out_blocked (&sender->out, now_us); /* and this frame is lost */
-        ctki_delayed_free (&frame);
+    while (ctki_delayed_next (&sender->way_out.delayed) <= now_us) {
+        const ctki_delayed_frame_t *first = sender->way_out.delayed.head;
+        ctki_part_t parts[2] = {{.data = first->data[0], .size = first->size[0]},
+                                {.data = first->data[1], .size = first->size[1]}};
+        if (ctki_sock_send (sender->dealer, 0, parts, first->count)) {
+            sender->blocked = true; /* the next step tries again */
+            ctki_out_blocked (&sender->out, now_us);
+            return;
+        }
+        ctki_delayed_frame_t *sent = ctki_delayed_pop (&sender->way_out.delayed, now_us);
+        ctki_delayed_free (&sent);
     }
 }
 
@@ -599,8 +604,9 @@ static bool exchange (ctki_sender_t *sender, int64_t now_us)
 static int64_t next_due (const ctki_sender_t *sender)
 {
     int64_t due_us = CTKI_MIN (sender->lookup_at_us, sender->redial_at_us);
-    due_us = CTKI_MIN (due_us, CTKI_MIN (ctki_delayed_next (&sender->way_in.delayed),
-                                         ctki_delayed_next (&sender->way_out.delayed)));
+    due_us = CTKI_MIN (due_us, ctki_delayed_next (&sender->way_in.delayed));
+    if (!sender->blocked) /* else the dealer says when there is room */
+        due_us = CTKI_MIN (due_us, ctki_delayed_next (&sender->way_out.delayed));
     if (sender->closing)
         due_us = CTKI_MIN (due_us, sender->deadline_us);
     int64_t session_us = sender->blocked ? ctki_out_link_deadline (&sender->out) : ctki_out_deadline (&sender->out);
