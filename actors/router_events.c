@@ -157,6 +157,8 @@ static int tell_restart (ctki_router_t *router, inbound_t *inbound, const ctki_r
     uint64_t old_inc = restart->old_inc ? restart->old_inc : restart->obits ? restart->obits->old_inc : 0;
     if (old_inc == 0) /* the first one that was seen */
         return 0;
+    if (restart->old_inc == restart->inc && restart->obits && restart->obits->old_inc != restart->inc)
+        return 0; /* with one before that, from which it had restarted when nobody was here to be asked */
     bool same = old_inc == restart->inc; /* it lost the session and lives: that should not be (R8) */
     ctalk_event_t event = {.incarnation = restart->inc,
                            .old_incarnation = old_inc,

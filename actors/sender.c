@@ -425,7 +425,7 @@ static int64_t publish (ctki_sender_t *sender, int64_t now_us, ctki_report_t *re
     ctki_peer_t *peer = sender->peer;
     ctki_out_t *out = &sender->out;
     int64_t until_us;
-    if (out->sid != sender->known_sid) { /* a session with a new incarnation, or none any more */
+    if (out->alive_to_us && out->sid != sender->known_sid) { /* a session with a new incarnation, or none any more */
         sender->known_sid = out->sid;
         if (out->sid) {
             atomic_store (&peer->incarnation, out->peer_inc);
@@ -507,7 +507,7 @@ static int64_t report (ctki_sender_t *sender, int64_t now_us, ctki_report_t *now
 {
     const ctki_out_t *out = &sender->out;
     now->epoch = sender->epoch;
-    now->inc = out->sid ? out->peer_inc : 0;
+    now->inc = out->sid && out->alive_to_us ? out->peer_inc : 0; /* one that is revived proves nothing yet */
     now->alive_us = out->alive_to_us;
     now->refused = out->rejected;
     now->stuck_ms = out->stuck_ms >= out->setup.down_us / CTKI_MS ? out->stuck_ms : 0;

@@ -22,7 +22,7 @@ typedef struct ctki_report {
     struct ctki_report *next; /* the router's */
     ctki_peer_t *peer;        /* a reference */
     uint32_t epoch;           /* of the last question about the peer's incarnation that it has seen */
-    uint64_t inc;             /* of its session with the peer; 0: none */
+    uint64_t inc;             /* of its session with the peer; 0: none, or one that is revived and was not answered yet */
     int64_t alive_us;         /* that one was alive then, or before */
     ctki_obit_t *obit;        /* of its session with a former one; NULL: none */
     ctki_restart_t *restart;  /* memory for what may come of it */

@@ -612,7 +612,7 @@ int ctki_out_peer_state (const ctki_out_t *out, int64_t now_us, int64_t *until_u
     *until_us = since + out->setup.down_us;
     if (out->heard_us && now_us - since >= out->setup.suspect_us)
         return CTALK_STATE_SUSPECT;
-    if (!out->sid)
+    if (!out->sid || !out->alive_to_us) /* none, or one that is revived: it may be over */
         return CTALK_STATE_CONNECTING;
     *until_us = since + out->setup.suspect_us;
     return CTALK_STATE_UP;

@@ -313,6 +313,37 @@ START_TEST (refused_once)
 }
 END_TEST
 
+/* A peer that was removed, became another process and was added again is told as restarted when it greets; that our
+ * former session with it is over, which is seen when the first envelope goes there, is told as nothing else. */
+START_TEST (restarted_while_removed)
+{
+    ctki_ports_take (&ports, 2);
+    ctalk_config_t *config = ctki_cluster_config (2, ports.port, CTKI_OPTIONS ("Senders", "lazy"));
+    ctalk_server_t *one = ctki_cluster_start (1, config), *two = ctki_cluster_start (2, config);
+    ctki_traffic_send (one, 2, 1, "there");
+    ctki_traffic_expect (two, 1, 1, "there");
+    ctki_traffic_send (two, 1, 1, "back");
+    ctki_traffic_expect (one, 2, 1, "back");
+    CTKI_SUCCEEDS (ctalk_server_flush (one, 2, ctki_test_long_ms ()));
+    CTKI_SUCCEEDS (ctalk_server_remove_peer (one, 2));
+    (void) ctalk_server_close (&two, 0);
+    two = ctki_cluster_start (2, config);
+    watch (one);
+    CTKI_SUCCEEDS (ctalk_server_add_peer (one, 2, ctalk_server_endpoint (two)));
+    ctki_traffic_send (two, 1, 2, "new");
+    (void) pass_until (one, CTALK_PEER_RESTARTED);
+    ctki_traffic_expect (one, 2, 2, "new");
+    ctki_traffic_send (one, 2, 2, "new");
+    ctki_traffic_expect (two, 1, 2, "new");
+    expect_event (one, 2, CTALK_PEER_UP, CTALK_WHY_NONE);
+    ctki_traffic_expect_nothing (one, 0);
+    close_clean (&two);
+    close_clean (&one);
+    ctalk_config_destroy (&config);
+    ctki_ports_release (&ports);
+}
+END_TEST
+
 /* A peer that takes nothing is told as stuck, once, though it is up; again only after it has taken something. */
 START_TEST (stuck)
 {
@@ -378,6 +409,7 @@ Suite *ctki_suite_events (void)
     tcase_add_test (tcase, duplicate_pid);
     tcase_add_test (tcase, refused);
     tcase_add_test (tcase, refused_once);
+    tcase_add_test (tcase, restarted_while_removed);
     tcase_add_test (tcase, stuck);
     tcase_add_test (tcase, abandoned);
     suite_add_tcase (suite, tcase);

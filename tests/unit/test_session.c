@@ -549,6 +549,27 @@ START_TEST (test_out_ping_clocks)
 }
 END_TEST
 
+/* A session that goes on after its peer was removed says nothing of the peer until a greeting was answered. */
+START_TEST (test_out_revived)
+{
+    ctki_session_setup_t setup = setup_of (1, 2, INC_OUT);
+    ctki_out_tomb_t tomb;
+    ctki_out_t out;
+    int64_t until_us;
+    open_out (&out);
+    ctki_out_bury (&out, &tomb);
+    ctki_out_fini (&out);
+    ctki_out_init (&out, &setup, US_START);
+    ctki_out_revive (&out, &tomb);
+    ck_assert_int_eq (ctki_out_peer_state (&out, US_START, &until_us), CTALK_STATE_CONNECTING);
+    ctki_out_link_up (&out, US_START, NONCE);
+    ck_assert_int_eq (say (&out, US_START), CTKI_HELLO);
+    ck_assert (hear (&out, welcome (SID, 1, true, INC_IN)));
+    ck_assert_int_eq (ctki_out_peer_state (&out, US_START, &until_us), CTALK_STATE_UP);
+    ctki_out_fini (&out);
+}
+END_TEST
+
 /* A stamp that no PING bore measures nothing, whatever number it is; one that a PING bore measures the round trip. */
 START_TEST (test_out_stamps)
 {
@@ -1114,6 +1135,7 @@ Suite *ctki_suite_session (void)
     tcase_add_test (out, test_out_bye);
     tcase_add_test (out, test_out_hello_clock);
     tcase_add_test (out, test_out_ping_clocks);
+    tcase_add_test (out, test_out_revived);
     tcase_add_test (out, test_out_stamps);
     tcase_add_test (out, test_out_peer_state);
     tcase_add_test (out, test_out_incarnation);
