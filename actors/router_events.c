@@ -105,24 +105,54 @@ int ctki_router_raise_event (ctki_router_t *router, inbound_t *inbound, ctalk_ki
     return 0;
 }
 
-/* An event that found no memory is raised later: one of each kind, the newest. */
+enum { STATES = 1 << CTALK_PEER_UP | 1 << CTALK_PEER_SUSPECT | 1 << CTALK_PEER_DOWN };
+
+/* Raises an event that has no more to say than these. -1: no memory. */
+static int raise_plain (ctki_router_t *router, inbound_t *inbound, ctalk_kind_t kind, uint32_t reason)
+{
+    ctalk_event_t event = {.reason = (int32_t) reason,
+                           .incarnation = kind == CTALK_PEER_LEFT ? inbound->left_inc : 0,
+                           .abandoned = kind == CTALK_PEER_ABANDONED ? inbound->abandoned : 0};
+    if (ctki_router_raise_event (router, inbound, kind, event, NULL))
+        return -1;
+    if (kind == CTALK_PEER_ABANDONED)
+        inbound->abandoned = 0;
+    return 0;
+}
+
 void ctki_router_owe_event (ctki_router_t *router, inbound_t *inbound, ctalk_kind_t kind, uint32_t reason)
 {
-    if (ctki_router_raise_event (router, inbound, kind, (ctalk_event_t) {.reason = (int32_t) reason}, NULL) == 0)
+    if (inbound->owed == 0 && raise_plain (router, inbound, kind, reason) == 0)
         return;
+    if (STATES >> kind & 1)
+        inbound->owed &= ~(unsigned) STATES; /* the newest is enough */
     inbound->owed |= 1u << kind;
-    inbound->owed_reason = reason;
+    inbound->owed_reason[kind] = reason;
     inbound->retry_us = ctki_now_us () + CTKI_EVENT_RETRY_MS * CTKI_MS;
 }
 
 void ctki_router_pay_events (ctki_router_t *router, inbound_t *inbound)
 {
-    unsigned owed = inbound->owed;
-    inbound->owed = 0;
-    for (unsigned kind = 0; owed >> kind; kind++) {
-        if (owed >> kind & 1)
-            ctki_router_owe_event (router, inbound, (ctalk_kind_t) kind, inbound->owed_reason);
+    for (unsigned kind = 0; inbound->owed >> kind; kind++) {
+        if (!(inbound->owed >> kind & 1))
+            continue;
+        if (raise_plain (router, inbound, (ctalk_kind_t) kind, inbound->owed_reason[kind])) {
+            inbound->retry_us = ctki_now_us () + CTKI_EVENT_RETRY_MS * CTKI_MS;
+            return;
+        }
+        inbound->owed &= ~(1u << kind);
     }
+}
+
+void ctki_router_tell_refused (ctki_router_t *router, inbound_t *inbound, uint32_t reason, bool by_peer)
+{
+    uint64_t bit = UINT64_C (1) << (reason & 31u) << (by_peer ? 32 : 0);
+    if (inbound->refused_told & bit)
+        return;
+    inbound->refused_told |= bit;
+    ctki_actor_note (&router->actor, CTALK_LOG_WARNING, "peer %d %s: %s", (int) inbound->peer->pid,
+                     by_peer ? "refuses this server" : "is refused", ctki_router_words (reason));
+    ctki_router_owe_event (router, inbound, CTALK_PEER_REFUSED, reason);
 }
 
 /* The peer's state, if it is one that is told. */
@@ -154,6 +184,9 @@ void ctki_router_tell_left (ctki_router_t *router, inbound_t *inbound, uint32_t 
 /* Tells one restart. -1: no memory. */
 static int tell_restart (ctki_router_t *router, inbound_t *inbound, const ctki_restart_t *restart)
 {
+    ctki_router_pay_events (router, inbound);
+    if (inbound->owed) /* what was to be told before it has not been */
+        return -1;
     uint64_t old_inc = restart->old_inc ? restart->old_inc : restart->obits ? restart->obits->old_inc : 0;
     if (old_inc == 0) /* the first one that was seen */
         return 0;
@@ -229,6 +262,8 @@ static void end_other_sessions (ctki_router_t *router, inbound_t *inbound, uint6
         inbound->flow = NULL;
     }
     atomic_store (&inbound->peer->incarnation, inc);
+    if (atomic_exchange (&inbound->peer->left, false) && inbound->peer->sender)
+        ctki_sender_ring (inbound->peer->sender); /* a goodbye of the former one was read late */
 }
 
 /* The connection of a leaving peer is gone. Its own goodbye may never come. */
@@ -247,9 +282,7 @@ static void tell_refusal (ctki_router_t *router, inbound_t *inbound, uint32_t re
     inbound->refuses = reason;
     if (reason == CTALK_WHY_NONE || reason == CTALK_WHY_CLOSING)
         return;
-    ctki_actor_note (&router->actor, CTALK_LOG_WARNING, "peer %d refuses this server: %s", (int) inbound->peer->pid,
-                     ctki_router_words (reason));
-    ctki_router_owe_event (router, inbound, CTALK_PEER_REFUSED, reason);
+    ctki_router_tell_refused (router, inbound, reason, true);
 }
 
 static void tell_stuck (ctki_router_t *router, inbound_t *inbound, bool stuck)

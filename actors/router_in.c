@@ -252,6 +252,7 @@ static void begin_session (ctki_router_t *router, inbound_t *inbound, int64_t no
     inbound->flow = inbound->spare;
     inbound->spare = NULL;
     inbound->refused = CTALK_WHY_NONE;
+    inbound->refused_told = 0;
     atomic_store (&inbound->peer->incarnation, inbound->in.inc);
     atomic_store (&inbound->peer->left, false);
     ctki_proof_t proof = {.inc = inbound->in.inc, .from_us = inbound->in.offered_us, .to_us = ctki_now_us ()};
@@ -342,15 +343,13 @@ static void take_effects (ctki_router_t *router, inbound_t *inbound, ctki_effect
     if (fx->abandoned_frames && inbound->flow) {
         ctki_inbox_skip (&router->node->inbox, inbound->flow, fx->abandoned, fx->abandoned_charge,
                          fx->abandoned_frames);
+        inbound->abandoned += fx->abandoned;
         if (fx->abandoned)
-            ctki_router_raise_event (router, inbound, CTALK_PEER_ABANDONED,
-                         (ctalk_event_t) {.reason = CTALK_WHY_ABANDONED, .abandoned = fx->abandoned}, NULL);
+            ctki_router_owe_event (router, inbound, CTALK_PEER_ABANDONED, CTALK_WHY_ABANDONED);
     }
     if (fx->refused) {
-        ctki_actor_note (&router->actor, CTALK_LOG_WARNING, "peer %d is refused: %s", (int) peer->pid,
-                         ctki_router_words (fx->refused));
         inbound->refused = fx->refused;
-        ctki_router_owe_event (router, inbound, CTALK_PEER_REFUSED, fx->refused);
+        ctki_router_tell_refused (router, inbound, fx->refused, false);
     }
     if (fx->reply)
         send_control (router, inbound, fx->rid, &fx->answer);

@@ -26,8 +26,10 @@ typedef struct ctki_inbound {
     ctki_inlet_t *aside, *last; /* what came of an incarnation that was not told yet */
     ctki_way_t way_in, way_out;
     bool bad_in, bad_out;
-    unsigned owed;              /* events that found no memory, by their kind */
-    uint32_t owed_reason;
+    unsigned owed;              /* events that found no memory, or came behind such, by their kind */
+    uint32_t owed_reason[CTALK_PEER_ABANDONED + 1];
+    uint64_t abandoned;         /* by the peer, and not told yet */
+    uint64_t refused_told;      /* the reasons of refusals that were told since the last session opened, a bit each */
     int64_t retry_us;           /* when to try again what found no memory; CTKI_FOREVER: nothing did */
     ctki_flow_t *flow;  /* of the open session; NULL: none */
     ctki_flow_t *spare; /* of the one that is offered: made before, so that opening cannot fail */
@@ -120,9 +122,13 @@ void ctki_router_put_in_order (ctki_router_t *router, inbound_t *inbound, ctki_i
 int ctki_router_raise_event (ctki_router_t *router, inbound_t *inbound, ctalk_kind_t kind, ctalk_event_t event,
                              const ctki_obit_t *obits);
 
-/* The same; without memory it is raised later: one of each kind, the newest. */
+/* The same; without memory it is raised later, and those that come meanwhile
+ * behind it: one of each kind, the newest. */
 void ctki_router_owe_event (ctki_router_t *router, inbound_t *inbound, ctalk_kind_t kind, uint32_t reason);
 void ctki_router_pay_events (ctki_router_t *router, inbound_t *inbound);
+
+/* One of the two refuses the other: told once per reason, until they talk. */
+void ctki_router_tell_refused (ctki_router_t *router, inbound_t *inbound, uint32_t reason, bool by_peer);
 
 /* The peer's incarnation is over: told once. */
 void ctki_router_tell_left (ctki_router_t *router, inbound_t *inbound, uint32_t reason);

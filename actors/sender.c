@@ -341,9 +341,9 @@ static bool give (ctki_sender_t *sender, int64_t now_us, const ctki_part_t *part
         size_t size[2] = {parts[0].size, count > 1 ? parts[1].size : 0};
         copies = ctki_way_judge (&sender->way_out, now_us, 0, data, size, count);
     }
-    for (; copies > 0; copies--) {
+    for (int i = 0; i < copies; i++) {
         if (ctki_sock_send (sender->dealer, 0, parts, count))
-            return false;
+            return i > 0; /* once is enough: libzmq reads it from now on */
     }
     return true;
 }
@@ -450,7 +450,11 @@ static int64_t publish (ctki_sender_t *sender, int64_t now_us, ctki_report_t *re
     atomic_store_explicit (&peer->stuck_ms, out->stuck_ms, memory_order_relaxed);
     report->state = state;
     report->reason = reason;
-    report->parted = out->leaving && out->state == CTKI_OUT_NOLINK;
+    if (out->leaving && out->state == CTKI_OUT_NOLINK) { /* its own goodbye may never come; but it may drain to us yet */
+        int64_t gone_us = out->heard_us + out->setup.suspect_us;
+        report->parted = now_us >= gone_us;
+        until_us = report->parted ? until_us : CTKI_MIN (until_us, gone_us);
+    }
     return until_us;
 }
 

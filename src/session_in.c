@@ -364,7 +364,10 @@ static void decide (ctki_in_t *in, int64_t now_us, uint64_t fresh_sid, ctki_effe
     in->newcomer.on = false;
     in->ack_flags &= (uint16_t) ~CTKI_F_PROBE;
     fx->rid = newcomer.rid;
-    if (newcomer.heard && in->open)
+    uint32_t why = objection (in, now_us, &newcomer.hello); /* meanwhile the pid may have been put in quarantine */
+    if (why)
+        reject (in, fx, 0, newcomer.hello.inc, why);
+    else if (newcomer.heard && in->open)
         reject (in, fx, 0, newcomer.hello.inc, CTKI_WHY_DUPLICATE);
     else
         welcome_new (in, now_us, newcomer.rid, &newcomer.hello, newcomer.gen, fresh_sid, fx);
@@ -652,6 +655,7 @@ static void quarantine (ctki_in_t *in, int64_t now_us, ctki_effects_t *fx)
     in->quarantine_us = now_us + CTKI_QUARANTINE_MS * CTKI_MS;
     in->ack_at_us = CTKI_FOREVER;
     drop_partial (in);
+    drop_offers (in, 0, fx);
     reject (in, fx, in->sid, in->inc, CTKI_WHY_QUARANTINED);
 }
 

@@ -62,6 +62,7 @@ static bool resume (ctki_out_t *out, int64_t now_us, const ctki_frame_t *frame)
     if (out->send > out->una)
         ctki_ring_rewind (out);
     out->want_ping = true; /* it tells the receiver the way back */
+    out->leaving = out->leaving_seen = false; /* if it is closing, it says so again */
     return true;
 }
 
