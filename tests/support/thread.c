@@ -137,8 +137,22 @@ static bool is_true (void *arg)
     return atomic_load ((const atomic_bool *) arg);
 }
 
+/* For how long some thread of this machine was ready and had no processor, since it started; 0: not known. */
+static int64_t starved_ms (void)
+{
+    long long total_us = 0;
+    FILE *file = fopen ("/proc/pressure/cpu", "re");
+    if (!file)
+        return 0;
+    if (fscanf (file, "some avg10=%*s avg60=%*s avg300=%*s total=%lld", &total_us) != 1)
+        total_us = 0;
+    (void) fclose (file);
+    return total_us / 1000;
+}
+
 void ctki_lateness_start (ctki_lateness_t *lateness)
 {
+    lateness->starved_ms = starved_ms ();
     atomic_store (&lateness->stop, false);
     atomic_store (&lateness->runs, false);
     lateness->worst_ms = 0;
@@ -150,5 +164,5 @@ int64_t ctki_lateness_stop (ctki_lateness_t *lateness)
 {
     atomic_store (&lateness->stop, true);
     ctki_test_thread_join (&lateness->thread);
-    return CTKI_LATENESS_HANDOVERS * lateness->worst_ms;
+    return CTKI_MAX (CTKI_LATENESS_HANDOVERS * lateness->worst_ms, starved_ms () - lateness->starved_ms);
 }

@@ -47,6 +47,10 @@ void ctki_test_thread_pester (ctki_test_thread_t *thread, int signal_number);
  * each millisecond and notes by how much it was not. A test of a promised
  * deadline allows for it, so that it says something about the library also when
  * the machine has much else to do. On an idle machine it is next to nothing.
+ *
+ * Who has just slept is woken soon, also on a busy machine; threads that have work
+ * wait longer. So the kernel is asked, too, if it knows: for how long some thread
+ * was ready and had no processor (/proc/pressure/cpu).
  */
 
 /* How often a close may have to wait for a processor, one thread after the other. */
@@ -56,12 +60,14 @@ typedef struct {
     ctki_test_thread_t thread;
     atomic_bool runs, stop;
     int64_t worst_ms;
+    int64_t starved_ms; /* at the start */
 } ctki_lateness_t;
 
 /* Returns when it is watching. */
 void ctki_lateness_start (ctki_lateness_t *lateness);
 
-/* Ends it; returns what to allow: the worst lateness times the handovers. */
+/* Ends it; returns what to allow: the worst lateness times the handovers, or the
+ * time in which some thread had no processor if that is more. */
 int64_t ctki_lateness_stop (ctki_lateness_t *lateness);
 
 #endif
