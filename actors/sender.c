@@ -279,7 +279,7 @@ static void take_frame (ctki_sender_t *sender, int64_t now_us, int count, const 
     const char *bad = count > 1 ? "too many parts" : ctki_wire_decode (&frame, data, size, NULL, 0);
     if (bad)
         ctki_count (&sender->peer->malformed, 1);
-    else if (ctki_out_receive (&sender->out, now_us, &frame))
+    else if (ctki_out_receive (&sender->out, now_us, &frame) && frame.type != CTKI_REJECT) /* that was not the peer */
         atomic_store_explicit (&sender->peer->heard_us, now_us, memory_order_relaxed);
 }
 
