@@ -88,7 +88,7 @@ const char *ctki_router_words (uint32_t reason)
 
 /* An event about a peer, in order with what came from it. -1: no memory. */
 int ctki_router_raise_event (ctki_router_t *router, inbound_t *inbound, ctalk_kind_t kind, ctalk_event_t event,
-                        const ctki_obit_t *obits)
+                             const ctki_obit_t *obits)
 {
     if (!atomic_load_explicit (&router->node->watching, memory_order_relaxed) || router->phase != RUNNING)
         return 0;
@@ -196,7 +196,8 @@ static int tell_restart (ctki_router_t *router, inbound_t *inbound, const ctki_r
     ctalk_event_t event = {.incarnation = restart->inc,
                            .old_incarnation = old_inc,
                            .reason = same ? CTALK_WHY_ABANDONED : CTALK_WHY_NONE};
-    return ctki_router_raise_event (router, inbound, same ? CTALK_PEER_ABANDONED : CTALK_PEER_RESTARTED, event, restart->obits);
+    ctalk_kind_t kind = same ? CTALK_PEER_ABANDONED : CTALK_PEER_RESTARTED;
+    return ctki_router_raise_event (router, inbound, kind, event, restart->obits);
 }
 
 /* Tells the restarts whose questions are answered, each before what came after
