@@ -12,6 +12,7 @@
 
 #include <clustertalk.h>
 
+#include "actors/lead.h"
 #include "src/mailbox.h"
 #include "src/sys.h"
 
@@ -44,6 +45,10 @@ typedef struct {
      * Returns as step does. */
     int64_t (*after) (void *self, int64_t now_us);
 
+    /* Under the lock, after a step: whether there was so much to do that nobody
+     * else should lead. NULL: never. */
+    bool (*busy) (void *self);
+
     /* The descriptors to sleep on; returns how many. */
     int (*watch) (void *self, int fds[CTKI_ACTOR_FDS]);
 
@@ -59,10 +64,13 @@ typedef struct {
     ctki_sock_t *pipe; /* the actor's end */
     pthread_t thread;
     bool running; /* the thread was started and not joined */
-    bool stop;    /* the actor's thread: end after this step */
+    atomic_bool stop; /* the actor's thread: end after this step */
     atomic_bool asked; /* by another thread: to stop */
     int note_level; /* 0: no note */
     char note[200]; /* a line for the log, written once the lock is free */
+    atomic_bool rang;  /* somebody woke because the pipe could be read */
+    int64_t sleeps_us; /* under the lock: until when the thread sleeps, or a leader; 0: there is more to do */
+    ctki_lead_t lead;
     ctki_gate_t ready;
     atomic_int opened; /* 0: not yet; 1: ready; -1: open failed */
     ctalk_error_t error;
@@ -84,8 +92,25 @@ int ctki_actor_tell (ctki_actor_t *actor, int kind, int64_t number, void *pointe
 /* The actor's own thread ends after this step (called from a step or command). */
 static inline void ctki_actor_end (ctki_actor_t *actor)
 {
-    actor->stop = true;
+    atomic_store_explicit (&actor->stop, true, memory_order_relaxed);
 }
+
+/* ---- other threads */
+
+/* Takes the lock of an actor that is ready, to do some of its work: false if
+ * somebody has it, or the actor is not ready. */
+bool ctki_actor_borrow (ctki_actor_t *actor);
+void ctki_actor_give_back (ctki_actor_t *actor);
+
+/* Leading, between ctki_lead_begin () and ctki_lead_end (): until when to sleep
+ * as things stand; 0: not at all, but to make a round. */
+int64_t ctki_actor_lead_until (ctki_actor_t *actor);
+
+/* Sleeps as the own thread does, and until `fd` can be read. 0, or an errno. */
+int ctki_actor_lead_sleep (ctki_actor_t *actor, int64_t until_us, int fd);
+
+/* A round as the own thread makes it; returns whether that was load. */
+bool ctki_actor_lead_round (ctki_actor_t *actor);
 
 /* Under the lock: a line for the log. It is passed on when the lock is free; the
  * last of several counts. */

@@ -26,6 +26,9 @@ enum {
     BUSY_BYTES = 16 * 1024, /* of small envelopes routed in one pass: more are on their way */
     SEND_FRAMES = 256,      /* control frames waiting in libzmq for one connection */
     START_RETRY_MS = 1000,  /* between two tries to start a sender's thread */
+    HELP_GAP_US = 20,       /* sends that come so quickly one after the other are load: ... */
+    HELPS_MAX = 4,          /* ... helped so often at most, ... */
+    HELP_SENDERS = 4,       /* ... and so many senders each time; the others are rung */
     UNBIND_MS = 1000,       /* the longest wait for the port to be free again */
     GOODBYE_MIN_MS = 50,    /* how long a closing server answers at least, ... */
     GOODBYE_MAX_MS = 2000,  /* ... at most, ... */
@@ -178,20 +181,22 @@ static void spread (ctki_router_t *router, ctki_item_t *item)
     ctki_item_release (item);
 }
 
-static void ring_senders (ctki_router_t *router)
+/* Wakes the senders that something was handed over to, but for the first `help`
+ * of them, whose work is done here if it can be. */
+static void ring_senders (ctki_router_t *router, int help)
 {
     while (router->ring) {
         ctki_peer_t *peer = router->ring;
         router->ring = peer->ring_next;
         peer->ring = false;
-        if (peer->sender)
+        if (peer->sender && (help-- <= 0 || !ctki_sender_help (peer->sender)))
             ctki_sender_ring (peer->sender);
         ctki_peer_release (peer);
     }
 }
 
 /* Everything that was sent since the last time. */
-static void route (ctki_router_t *router)
+static void route (ctki_router_t *router, int help)
 {
     ctki_items_t items;
     router->passed = 0;
@@ -204,7 +209,7 @@ static void route (ctki_router_t *router)
         else
             hand_over (router, item->dest, item);
     }
-    ring_senders (router);
+    ring_senders (router, help);
 }
 
 /* ---- closing */
@@ -220,7 +225,7 @@ static void drain (ctki_router_t *router, int64_t deadline_us)
 {
     router->phase = DRAINING;
     router->deadline_us = deadline_us;
-    route (router); /* the last of it: nobody sends any more */
+    route (router, 0); /* the last of it: nobody sends any more */
     for (inbound_t *inbound = router->inbounds; inbound; inbound = inbound->next) {
         ctki_in_leave (&inbound->in, ctki_now_us ());
         ctki_router_set_due (router, inbound);
@@ -347,7 +352,7 @@ static void start_sender (ctki_router_t *router, request_t *request)
 static void remove_peer (ctki_router_t *router, request_t *request)
 {
     ctki_peer_t *peer = request->peer;
-    route (router); /* what was accepted before is abandoned */
+    route (router, 0); /* what was accepted before is abandoned */
     if (peer->inbound)
         ctki_router_bury (router, peer->inbound);
     request->sender = peer->sender;
@@ -391,7 +396,7 @@ static void obey (void *self, const ctki_command_t *command)
         start_all (router);
         break;
     case FLUSH:
-        route (router);
+        route (router, 0);
         if (!command->pointer)
             ctki_router_each_peer (router, flush_one, NULL);
         else
@@ -421,7 +426,7 @@ static void obey (void *self, const ctki_command_t *command)
 static int64_t step (void *self, int64_t now_us)
 {
     ctki_router_t *router = self;
-    route (router);
+    route (router, 0);
     ctki_router_take_reports (router, now_us);
     bool more = ctki_router_receive (router, now_us);
     ctki_router_hear_inbox (router, now_us);
@@ -442,7 +447,7 @@ static bool park (void *self)
 {
     ctki_router_t *router = self;
     return router->passed < BUSY_BYTES && ctki_mailbox_park (&router->node->outbox.mailbox)
-           && !(ctki_sock_events (router->sock) & CTKI_READABLE);
+           && ctki_sock_is_dry (router->sock);
 }
 
 /* Under load it does not park after a pass, only to be rung by the next send:
@@ -455,6 +460,12 @@ static int64_t after (void *self, int64_t now_us)
         return CTKI_FOREVER;
     sched_yield ();
     return now_us;
+}
+
+static bool is_busy (void *self)
+{
+    const ctki_router_t *router = self;
+    return router->passed >= BUSY_BYTES || router->taken >= BUSY_BYTES;
 }
 
 static int watched (void *self, int fds[CTKI_ACTOR_FDS])
@@ -488,8 +499,108 @@ static const ctki_actor_ops_t ops = {.open = open_router,
                                      .step = step,
                                      .park = park,
                                      .after = after,
+                                     .busy = is_busy,
                                      .watch = watched,
                                      .close = close_router};
+
+/* ---- what other threads do in its place */
+
+/* Whether the sends come one by one. Under load it is better to wake a thread:
+ * what is sent until it runs is a batch. */
+static bool is_quiet (ctki_router_t *router, int64_t now_us)
+{
+    bool row = now_us - router->helped_us < HELP_GAP_US;
+    router->helped_us = now_us;
+    router->helps = row ? router->helps + 1 : 0;
+    return router->helps < HELPS_MAX;
+}
+
+/* A thread has sent something while the router slept: it takes it on its way, to
+ * the sender and into libzmq. The router goes on sleeping. */
+static bool help (void *self)
+{
+    ctki_router_t *router = self;
+    if (!ctki_actor_borrow (&router->actor))
+        return false;
+    bool done = router->phase == RUNNING && is_quiet (router, ctki_now_us ());
+    if (done) {
+        int64_t retry_us = router->retry_us;
+        route (router, HELP_SENDERS);
+        ctki_count (&router->node->helped, 1);
+        done = ctki_mailbox_park (&router->node->outbox.mailbox) && router->retry_us == retry_us
+               && !router->actor.note_level;
+    }
+    ctki_actor_give_back (&router->actor);
+    return done;
+}
+
+static bool begin_to_lead (void *self)
+{
+    return ctki_lead_begin (&((ctki_router_t *) self)->actor.lead);
+}
+
+static void end_to_lead (void *self, bool busy)
+{
+    ctki_lead_end (&((ctki_router_t *) self)->actor.lead, busy);
+}
+
+/* Looks whether something came, for a while (SpinMicros) without sleeping. */
+static int spin (ctki_router_t *router, int64_t deadline_us)
+{
+    int64_t until_us = CTKI_MIN (ctki_now_us () + router->node->spin_us, deadline_us);
+    do {
+        if (ctki_actor_lead_round (&router->actor))
+            return EBUSY;
+        if (!ctki_inbox_is_empty (&router->node->inbox))
+            return 0;
+        sched_yield ();
+    } while (ctki_now_us () < until_us);
+    return 0;
+}
+
+/* A sleep, if there is nothing to do, and a round as the router's thread makes it. */
+static int lead (void *self, int64_t deadline_us)
+{
+    ctki_router_t *router = self;
+    ctki_inbox_t *inbox = &router->node->inbox;
+    int rc = router->node->spin_us ? spin (router, deadline_us) : 0;
+    if (rc || !ctki_inbox_doze (inbox))
+        return rc;
+    rc = ctki_actor_lead_sleep (&router->actor, CTKI_MIN (ctki_actor_lead_until (&router->actor), deadline_us),
+                                inbox->lead_fd);
+    ctki_inbox_awake (inbox);
+    ctki_count (&router->node->led, 1);
+    if (ctki_actor_lead_round (&router->actor))
+        return EBUSY;
+    if (rc == 0 && deadline_us != CTKI_FOREVER && ctki_now_us () >= deadline_us)
+        return EAGAIN;
+    return rc;
+}
+
+/* A receiver has taken so much that a peer is to be told: it does that itself, if
+ * nobody is at work here who could. */
+static bool serve (void *self)
+{
+    ctki_router_t *router = self;
+    if (!ctki_lead_is_led (&router->actor.lead) || !ctki_actor_borrow (&router->actor))
+        return false;
+    int64_t now_us = ctki_now_us ();
+    ctki_router_hear_inbox (router, now_us);
+    int64_t until_us = ctki_router_keep_time (router, now_us, true);
+    bool done = until_us >= router->actor.sleeps_us && park (router) && !router->actor.note_level;
+    ctki_actor_give_back (&router->actor);
+    return done;
+}
+
+static const ctki_lead_ops_t lead_ops = {.begin = begin_to_lead, .turn = lead, .end = end_to_lead, .serve = serve};
+
+int ctki_router_accept_help (ctki_router_t *router)
+{
+    ctki_node_t *node = router->node;
+    node->outbox.help = help;
+    node->outbox.helps = router;
+    return ctki_inbox_accept_leaders (&node->inbox, &lead_ops, router);
+}
 
 /* ---- for the server */
 
@@ -608,7 +719,7 @@ uint64_t ctki_router_stop (ctki_router_t **router_p)
     ctki_router_t *router = *router_p;
     *router_p = NULL;
     ctki_actor_stop (&router->actor);
-    route (router);
+    route (router, 0);
     ctki_router_each_peer (router, stop_one, router);
     ctki_actor_drain (&router->actor); /* the senders reported, ... */
     ctki_router_drop_reports (router);

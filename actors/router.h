@@ -16,6 +16,9 @@ typedef struct ctki_router ctki_router_t;
 ctki_router_t *ctki_router_new (ctki_node_t *node, const char *endpoint, int backlog);
 ctki_bell_t *ctki_router_bell (ctki_router_t *router);
 
+/* From now on threads that send and receive may do its work. Before it starts. -1: errno. */
+int ctki_router_accept_help (ctki_router_t *router);
+
 /* Binds the endpoint; ready on return. -1: the error is filled in. */
 int ctki_router_start (ctki_router_t *router, ctalk_error_t *error);
 const char *ctki_router_endpoint (const ctki_router_t *router); /* as bound */

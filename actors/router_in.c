@@ -426,10 +426,13 @@ static void on_message (ctki_router_t *router, int64_t now_us, ctki_message_t *m
 /* Returns whether there may be more. */
 bool ctki_router_receive (ctki_router_t *router, int64_t now_us)
 {
+    router->taken = 0;
     for (int i = 0; i < STEP_FRAMES; i++) {
         ctki_message_t message;
         if (ctki_sock_receive (router->sock, &message))
             return false;
+        for (int part = 0; part < message.count && part < CTKI_MESSAGE_PARTS; part++)
+            router->taken += message.size[part];
         on_message (router, now_us, &message, true);
         ctki_message_close (&message);
     }
@@ -531,7 +534,9 @@ static void tend (ctki_router_t *router, inbound_t *inbound, int64_t now_us, boo
     }
     ctki_router_look_at_ways (router, inbound, now_us);
     acknowledge (router, inbound, now_us);
-    while (!more && ctki_in_tick (&inbound->in, now_us, ctki_random64 (), &fx))
+    if (!router->lot)
+        router->lot = ctki_random64 ();
+    for (; !more && ctki_in_tick (&inbound->in, now_us, router->lot, &fx); router->lot = ctki_random64 ())
         take_effects (router, inbound, &fx);
     pass_delayed (router, inbound, now_us); /* the last: what comes may end it all */
 }

@@ -66,6 +66,10 @@ struct ctki_router {
     int64_t reports_us;    /* when to try again to deal with them; CTKI_FOREVER: no need */
     uint64_t abandoned;    /* in closing, of peers without a sender */
     size_t passed;         /* bytes of small envelopes that the last pass routed */
+    size_t taken;          /* bytes that the last step received */
+    uint64_t lot;          /* drawn for the next tick that needs one; 0: not yet */
+    int64_t helped_us;     /* when a sending thread last wanted to help */
+    unsigned helps;        /* that did in a row, with less than HELP_GAP_US between two */
     atomic_bool done;      /* closing: all is said */
 };
 

@@ -59,6 +59,7 @@ struct ctki_sender {
     atomic_bool ended;
 
     /* what the router knows */
+    bool helped;              /* since the last step of its own thread */
     int64_t due_us;           /* when the last step asked to be called again; CTKI_FOREVER: never */
     int64_t report_at_us;     /* when to try again to report */
     ctki_report_t told;       /* what was reported last, without its pointers */
@@ -634,6 +635,9 @@ static int64_t step (void *self, int64_t now_us)
         return CTKI_FOREVER;
     }
     until_us = CTKI_MIN (CTKI_MIN (until_us, retry_us), next_due (sender));
+    if (sender->helped) /* and will be: what that makes due is not sooner than this */
+        until_us = CTKI_MIN (until_us, now_us + CTKI_ACK_WAIT_MS * CTKI_MS);
+    sender->helped = false;
     sender->due_us = until_us;
     return more ? 0 : until_us;
 }
@@ -643,10 +647,30 @@ static bool park (void *self)
     ctki_sender_t *sender = self;
     if (ctki_out_hungry (&sender->out) && !ctki_mailbox_park (&sender->mailbox))
         return false;
-    unsigned events = ctki_sock_events (sender->dealer);
-    if ((events & CTKI_READABLE) || (sender->blocked && (events & CTKI_WRITABLE)))
+    if (sender->blocked && (ctki_sock_events (sender->dealer) & CTKI_WRITABLE))
         return false;
-    return !(ctki_sock_events (sender->monitor) & CTKI_READABLE);
+    return ctki_sock_is_dry (sender->dealer) && ctki_sock_is_dry (sender->monitor);
+}
+
+/* What a sending thread may do here: give frames of an open session to a link
+ * that is as it should be. All else is left to the own thread, which sleeps on:
+ * what it waits for is not touched, and nothing may become due before it wakes. */
+bool ctki_sender_help (ctki_sender_t *sender)
+{
+    if (!ctki_actor_borrow (&sender->actor))
+        return false;
+    int64_t now_us = ctki_now_us ();
+    bool done = false, plain = sender->out.state == CTKI_OUT_OPEN && !sender->closing && !sender->blocked
+                               && !sender->out.obit && sender->question.epoch == sender->epoch;
+    if (plain)
+        look_at_ways (sender, now_us);
+    if (plain && !sender->bad_out && !sender->bad_in) {
+        done = !emit (sender, now_us) && park (sender) && next_due (sender) >= sender->actor.sleeps_us;
+        sender->helped = true;
+        ctki_count (&sender->node->helped, 1);
+    }
+    ctki_actor_give_back (&sender->actor);
+    return done;
 }
 
 static int64_t after (void *self, int64_t now_us)

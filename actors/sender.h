@@ -55,6 +55,10 @@ int ctki_sender_await (ctki_sender_t *sender, ctalk_error_t *error);
 bool ctki_sender_put (ctki_sender_t *sender, ctki_item_t *item);
 void ctki_sender_ring (ctki_sender_t *sender);
 
+/* Sends what is in its mailbox, on the caller's thread, which holds the router's
+ * lock. False: ring it instead, or all the same. */
+bool ctki_sender_help (ctki_sender_t *sender);
+
 /* The peer's endpoint is known now: connect. */
 void ctki_sender_dial (ctki_sender_t *sender);
 

@@ -11,7 +11,7 @@
 
 void ctki_inbox_init (ctki_inbox_t *inbox, ctki_bell_t *bell)
 {
-    *inbox = (ctki_inbox_t) {.fd = -1, .bell = bell};
+    *inbox = (ctki_inbox_t) {.fd = -1, .lead_fd = -1, .bell = bell};
     ctki_lock_init (&inbox->lock);
 }
 
@@ -148,7 +148,17 @@ static void clear_fd (const ctki_inbox_t *inbox)
         CTKI_ASSERT (errno == EAGAIN);
 }
 
-/* With the lock held; returns whether somebody waits for it. */
+/* The leader sleeps: wake it. Async-signal-safe. */
+static void rouse (ctki_inbox_t *inbox)
+{
+    uint64_t one = 1;
+    if (atomic_load (&inbox->dozing) && atomic_exchange (&inbox->dozing, false)
+        && write (inbox->lead_fd, &one, sizeof one) < 0)
+        CTKI_ASSERT (errno == EAGAIN); /* it is readable already */
+}
+
+/* With the lock held; returns whether somebody waits for it at the gate. A
+ * leader that is awake looks for itself, and passes on what it leaves. */
 static bool append (ctki_inbox_t *inbox, ctki_inlet_t *inlet)
 {
     inlet->next = NULL;
@@ -160,6 +170,10 @@ static bool append (ctki_inbox_t *inbox, ctki_inlet_t *inlet)
     inbox->tail = inlet;
     if (first && !inbox->closing)
         signal_fd (inbox);
+    if (inbox->led) {
+        rouse (inbox);
+        return false;
+    }
     return atomic_load (&inbox->gate.waiters) > 0;
 }
 
@@ -377,22 +391,98 @@ static bool woken (ctki_inbox_t *inbox)
     return false;
 }
 
+/* ---- leading */
+
+int ctki_inbox_accept_leaders (ctki_inbox_t *inbox, const ctki_lead_ops_t *ops, void *self)
+{
+    inbox->lead_fd = eventfd (0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (inbox->lead_fd < 0)
+        return -1;
+    inbox->lead = ops;
+    inbox->leads = self;
+    return 0;
+}
+
+bool ctki_inbox_is_empty (ctki_inbox_t *inbox)
+{
+    ctki_lock_take (&inbox->lock);
+    bool empty = !inbox->head && !inbox->closing;
+    ctki_lock_release (&inbox->lock);
+    return empty && atomic_load (&inbox->wakes) == 0;
+}
+
+bool ctki_inbox_doze (ctki_inbox_t *inbox)
+{
+    ctki_lock_take (&inbox->lock);
+    bool doze = !inbox->head && !inbox->closing;
+    if (doze)
+        atomic_store (&inbox->dozing, true);
+    ctki_lock_release (&inbox->lock);
+    if (doze && atomic_load (&inbox->wakes) == 0) /* a wake takes no lock: it sees that we doze, or we see it */
+        return true;
+    if (doze)
+        ctki_inbox_awake (inbox);
+    return false;
+}
+
+void ctki_inbox_awake (ctki_inbox_t *inbox)
+{
+    uint64_t count;
+    if (!atomic_exchange (&inbox->dozing, false) && read (inbox->lead_fd, &count, sizeof count) < 0)
+        CTKI_ASSERT (errno == EAGAIN); /* it is about to be written: the next sleep is a short one */
+}
+
+/* With the lock held. */
+static bool may_lead (ctki_inbox_t *inbox)
+{
+    return inbox->lead && !inbox->led && inbox->lead->begin (inbox->leads);
+}
+
+/* ---- waiting */
+
+/* One call that receives, and found nothing. */
+typedef struct {
+    int64_t deadline_us; /* -1: it has not waited yet */
+    bool leads;
+} wait_t;
+
+/* With the lock held. */
+static void end_lead (ctki_inbox_t *inbox, wait_t *wait, bool busy)
+{
+    inbox->led = wait->leads = false;
+    inbox->lead->end (inbox->leads, busy);
+}
+
+/* Leads for a while, with the lock held before and after. As await (). */
+static int lead (ctki_inbox_t *inbox, wait_t *wait)
+{
+    inbox->led = wait->leads = true;
+    ctki_lock_release (&inbox->lock);
+    int rc = inbox->lead->turn (inbox->leads, wait->deadline_us);
+    ctki_lock_take (&inbox->lock);
+    if (rc == EBUSY)
+        end_lead (inbox, wait, true);
+    return rc == EBUSY || (rc == EAGAIN && (inbox->head || inbox->closing)) ? 0 : rc;
+}
+
 /* Waits, with the lock held before and after. 0: look again; else an errno. */
-static int await (ctki_inbox_t *inbox, int timeout_ms, int64_t *deadline_us)
+static int await (ctki_inbox_t *inbox, int timeout_ms, wait_t *wait)
 {
     if (timeout_ms == 0)
         return EAGAIN;
-    if (*deadline_us < 0) {
-        *deadline_us = ctki_deadline_us (timeout_ms);
+    if (wait->deadline_us < 0) {
+        wait->deadline_us = ctki_deadline_us (timeout_ms);
         atomic_fetch_add (&inbox->receivers, 1);
     }
+    if (wait->leads || may_lead (inbox))
+        return lead (inbox, wait);
     unsigned ticket = ctki_gate_ticket (&inbox->gate);
     if (atomic_load (&inbox->wakes) > 0) { /* a wake takes no lock: it may have come before the ticket */
         ctki_gate_leave (&inbox->gate);
         return 0;
     }
     ctki_lock_release (&inbox->lock);
-    int rc = ctki_gate_wait (&inbox->gate, ticket, *deadline_us);
+    int rc = ctki_gate_wait (&inbox->gate, ticket, wait->deadline_us);
     ctki_lock_take (&inbox->lock);
     if (rc == EAGAIN && (inbox->head || inbox->closing))
         return 0; /* at the last moment */
@@ -439,7 +529,7 @@ static inline bool take_quickly (ctki_inbox_t *inbox, ctalk_envelope_t *envelope
 __attribute__ ((noinline)) static int take_slowly (ctki_inbox_t *inbox, ctalk_envelope_t *envelopes, size_t capacity,
                                                    int timeout_ms, uint64_t *local_charge)
 {
-    int64_t deadline_us = -1;
+    wait_t wait = {.deadline_us = -1};
     int taken = 0, error = 0;
     bool ring = false;
     ctki_lock_take (&inbox->lock);
@@ -451,16 +541,19 @@ __attribute__ ((noinline)) static int take_slowly (ctki_inbox_t *inbox, ctalk_en
         else if (inbox->head)
             taken = take (inbox, envelopes, capacity, local_charge, &ring);
         else
-            error = await (inbox, timeout_ms, &deadline_us);
+            error = await (inbox, timeout_ms, &wait);
     }
-    if (deadline_us >= 0)
+    if (wait.deadline_us >= 0)
         atomic_fetch_sub (&inbox->receivers, 1);
-    /* One was woken per frame: it passes the wake on if it leaves something. */
-    bool pass_on = inbox->head && atomic_load (&inbox->gate.waiters) > 0;
+    /* One was woken per frame: it passes the wake on if it leaves something; a
+     * leader also if it leaves nothing: another one leads then. */
+    bool pass_on = (inbox->head || wait.leads) && atomic_load (&inbox->gate.waiters) > 0;
+    if (wait.leads)
+        end_lead (inbox, &wait, false);
     ctki_lock_release (&inbox->lock);
     if (pass_on)
         ctki_gate_open_one (&inbox->gate);
-    if (ring)
+    if (ring && (!inbox->lead || !inbox->lead->serve (inbox->leads)))
         ctki_bell_ring (inbox->bell);
     if (error) {
         errno = error;
@@ -504,6 +597,7 @@ void ctki_inbox_wake (ctki_inbox_t *inbox)
             break; /* each that waits has one already; had one been taken meanwhile, both counts were to be read anew */
     }
     ctki_gate_open (&inbox->gate);
+    rouse (inbox);
 }
 
 void ctki_inbox_close (ctki_inbox_t *inbox)
@@ -511,6 +605,7 @@ void ctki_inbox_close (ctki_inbox_t *inbox)
     ctki_lock_take (&inbox->lock);
     inbox->closing = true;
     signal_fd (inbox);
+    rouse (inbox);
     ctki_lock_release (&inbox->lock);
     ctki_gate_open (&inbox->gate);
 }
@@ -526,4 +621,6 @@ void ctki_inbox_fini (ctki_inbox_t *inbox)
         unlist (inbox, inbox->told);
     if (inbox->fd >= 0)
         close (inbox->fd);
+    if (inbox->lead_fd >= 0)
+        close (inbox->lead_fd);
 }

@@ -48,10 +48,26 @@ typedef struct ctki_inlet {
     ctki_record_t record; /* ONE */
 } ctki_inlet_t;
 
+/* What a receiver may do instead of waiting at the gate: bring itself what comes
+ * (it leads, see actors/lead.h). self is the router's. */
+typedef struct {
+    bool (*begin) (void *self); /* under the inbox's lock; false: not now */
+    /* Brings what is there, or waits for it until the deadline. 0: look again;
+     * EBUSY: end it, and wait at the gate; EAGAIN, EINTR: as a wait at the gate. */
+    int (*turn) (void *self, int64_t deadline_us);
+    void (*end) (void *self, bool busy); /* under the inbox's lock */
+    bool (*serve) (void *self); /* does what the router's thread would be rung for; false: ring */
+} ctki_lead_ops_t;
+
 typedef struct {
     ctki_lock_t lock;
     ctki_inlet_t *head, *tail;
     ctki_gate_t gate;   /* where receivers wait */
+    const ctki_lead_ops_t *lead; /* NULL: nobody leads */
+    void *leads;        /* its self */
+    bool led;           /* a receiver leads */
+    atomic_bool dozing; /* it sleeps, and wants its descriptor written */
+    int lead_fd;        /* that descriptor, an eventfd */
     atomic_uint receivers; /* receives that wait, those that just look again among them */
     atomic_uint wakes;     /* receives that are to return EINTR */
     bool closing;
@@ -103,6 +119,16 @@ void ctki_inbox_read (ctki_inbox_t *inbox, const ctki_flow_t *flow, ctki_flow_t 
  * ctalk_recv (). local_charge: the charge of those that were local. */
 int ctki_inbox_take (ctki_inbox_t *inbox, ctalk_envelope_t *envelopes, size_t capacity, int timeout_ms,
                      uint64_t *local_charge);
+
+/* From now on receivers lead. -1: errno. */
+int ctki_inbox_accept_leaders (ctki_inbox_t *inbox, const ctki_lead_ops_t *ops, void *self);
+
+bool ctki_inbox_is_empty (ctki_inbox_t *inbox); /* nothing to be taken, or told */
+
+/* The leader is about to sleep; false: there is something to be taken, or told.
+ * Then, and after its sleep on inbox->lead_fd, it is awake. */
+bool ctki_inbox_doze (ctki_inbox_t *inbox);
+void ctki_inbox_awake (ctki_inbox_t *inbox);
 
 int ctki_inbox_fd (ctki_inbox_t *inbox);
 void ctki_inbox_wake (ctki_inbox_t *inbox); /* async-signal-safe */

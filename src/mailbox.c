@@ -11,13 +11,24 @@ void ctki_bell_init (ctki_bell_t *bell, ctki_sock_t *end)
 {
     pthread_mutex_init (&bell->lock, NULL);
     bell->end = end;
+    bell->standby = NULL;
     atomic_init (&bell->rung, false);
+    atomic_init (&bell->calls, 0);
+    atomic_init (&bell->heard, 0);
 }
 
 void ctki_bell_fini (ctki_bell_t *bell)
 {
     ctki_sock_close (&bell->end);
     pthread_mutex_destroy (&bell->lock);
+}
+
+/* Counted first, then whoever stands by is looked for, who does not poll the pipe. */
+static void count_call (ctki_bell_t *bell)
+{
+    atomic_fetch_add (&bell->calls, 1);
+    if (bell->standby && atomic_load (&bell->standby->waiters) > 0)
+        ctki_gate_open (bell->standby);
 }
 
 void ctki_bell_ring (ctki_bell_t *bell)
@@ -29,6 +40,7 @@ void ctki_bell_ring (ctki_bell_t *bell)
     pthread_mutex_unlock (&bell->lock);
     if (rc)
         ctki_bell_heard (bell);
+    count_call (bell);
 }
 
 int ctki_bell_command (ctki_bell_t *bell, const void *command, size_t size)
@@ -37,6 +49,7 @@ int ctki_bell_command (ctki_bell_t *bell, const void *command, size_t size)
     pthread_mutex_lock (&bell->lock);
     int rc = ctki_pipe_send (bell->end, command, size);
     pthread_mutex_unlock (&bell->lock);
+    count_call (bell);
     return rc;
 }
 

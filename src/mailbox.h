@@ -19,6 +19,7 @@
 #include "src/envelope.h"
 #include "src/lock.h"
 #include "src/sock.h"
+#include "src/sys.h"
 
 /* ---- bell */
 
@@ -26,6 +27,9 @@ typedef struct {
     pthread_mutex_t lock; /* of the end; held for one non-blocking send */
     ctki_sock_t *end;
     atomic_bool rung;
+    atomic_uint calls;    /* rings and commands that were sent */
+    atomic_uint heard;    /* of those, when the pipe was last read */
+    ctki_gate_t *standby; /* opened at each of them, too; NULL: none */
 } ctki_bell_t;
 
 void ctki_bell_init (ctki_bell_t *bell, ctki_sock_t *end);
@@ -36,6 +40,18 @@ void ctki_bell_ring (ctki_bell_t *bell);
 
 /* Sends a command through the same pipe, size > 1. -1: errno. */
 int ctki_bell_command (ctki_bell_t *bell, const void *command, size_t size);
+
+/* Whether something was sent that was not read; it may come a moment before. */
+static inline bool ctki_bell_is_called (const ctki_bell_t *bell)
+{
+    return atomic_load (&bell->calls) != atomic_load (&bell->heard);
+}
+
+/* Before the pipe is read to its end. */
+static inline void ctki_bell_hear (ctki_bell_t *bell)
+{
+    atomic_store (&bell->heard, atomic_load (&bell->calls));
+}
 
 static inline void ctki_bell_heard (ctki_bell_t *bell)
 {

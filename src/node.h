@@ -14,12 +14,14 @@ typedef struct {
     ctki_session_setup_t setup; /* of every session; peer is filled in for each */
     int64_t started_us;
     bool lazy;
+    int64_t spin_us; /* how long a receiver that leads looks again before it sleeps */
     ctki_pool_t *pool;
     ctki_limbo_t limbo;
     ctki_inbox_t inbox;
     ctki_outbox_t outbox;
     ctki_gate_t changed; /* opened when something changed that a call may wait for */
     ctki_count_t routed, malformed;
+    ctki_count_t helped, led; /* what threads of the application did in an actor's place */
     atomic_bool sender_failed; /* a sender got no socket: the router tries again */
     atomic_bool watching;      /* events about peers are wanted in the inbox */
     atomic_uint cuts;          /* peers to which the way out is cut */

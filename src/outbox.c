@@ -112,13 +112,24 @@ static int pass_on (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, des
     return rc;
 }
 
+static void ring (ctki_outbox_t *outbox)
+{
+    ctki_count (&outbox->rung, 1);
+    ctki_bell_ring (outbox->bell);
+}
+
 /* With the lock held: something is in the mailbox. */
 static void ring_router (ctki_outbox_t *outbox)
 {
-    if (ctki_mailbox_filled (&outbox->mailbox)) {
-        ctki_count_locked (&outbox->rung, 1);
-        ctki_bell_ring (outbox->bell);
-    }
+    if (ctki_mailbox_filled (&outbox->mailbox))
+        ring (outbox);
+}
+
+/* Without the lock: the router slept when something was put into its mailbox. */
+static void wake_router (ctki_outbox_t *outbox)
+{
+    if (!outbox->help || !outbox->help (outbox->helps))
+        ring (outbox);
 }
 
 /* ---- the line */
@@ -538,9 +549,10 @@ static int send_large (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, 
     }
     ctki_outbox_lock (outbox);
     int rc = accept_one (outbox, envelope, body, timeout_ms, deadline_us, &used);
-    if (outbox->mailbox.items.head)
-        ring_router (outbox);
+    bool wake = outbox->mailbox.items.head && ctki_mailbox_filled (&outbox->mailbox);
     ctki_outbox_unlock (outbox);
+    if (wake)
+        wake_router (outbox);
     if (!used && (!owned || rc == 0)) /* accepted by nobody, or a copy that was refused: done with it */
         ctki_buf_release (body, 1);
     return rc;
@@ -558,12 +570,10 @@ static int send_small (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes,
         rc = accept_one (outbox, &envelopes[done], NULL, timeout_ms, deadline_us, &used);
         done += rc == 0;
     } while (rc == 0 && done < count && !is_large (outbox, &envelopes[done]) && check (outbox, &envelopes[done]) == 0);
-    bool ring = outbox->mailbox.items.head && ctki_mailbox_filled (&outbox->mailbox);
-    if (ring)
-        ctki_count_locked (&outbox->rung, 1);
+    bool wake = outbox->mailbox.items.head && ctki_mailbox_filled (&outbox->mailbox);
     ctki_outbox_unlock (outbox);
-    if (ring)
-        ctki_bell_ring (outbox->bell);
+    if (wake)
+        wake_router (outbox);
     *accepted += done;
     return rc;
 }
@@ -591,12 +601,10 @@ static inline bool send_quickly (ctki_outbox_t *outbox, const ctalk_envelope_t *
         return false;
     ctki_outbox_lock (outbox);
     bool sent = send_at_once (outbox, envelope);
-    bool ring = sent && ctki_mailbox_filled (&outbox->mailbox);
-    if (CTKI_UNLIKELY (ring))
-        ctki_count_locked (&outbox->rung, 1);
+    bool wake = sent && ctki_mailbox_filled (&outbox->mailbox);
     ctki_outbox_unlock (outbox);
-    if (CTKI_UNLIKELY (ring))
-        ctki_bell_ring (outbox->bell);
+    if (CTKI_UNLIKELY (wake))
+        wake_router (outbox);
     return sent;
 }
 

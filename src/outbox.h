@@ -23,6 +23,8 @@ typedef struct ctki_outbox {
     ctki_mailbox_t mailbox; /* the router's; its lock covers all below */
     ctki_route_t route;
     ctki_bell_t *bell; /* the router's */
+    bool (*help) (void *self); /* what a sending thread does for a router that sleeps; false: ring. NULL: always ring */
+    void *helps;               /* its self, the router */
     ctki_inbox_t *inbox;
     ctki_flow_t *local;  /* what the server sent to itself */
     ctki_peer_t *self;   /* the figures of that */

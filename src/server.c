@@ -162,6 +162,7 @@ static void fill_setup (ctki_node_t *node, ctalk_pid_t pid, const ctalk_config_t
                                           .resend = options->on_restart == CTKI_RESEND};
     make_cluster_id (node->setup.cluster_id, ctki_config_cluster (config));
     node->lazy = options->lazy;
+    node->spin_us = (int64_t) options->spin_micros;
     node->started_us = ctki_now_us ();
 }
 
@@ -191,6 +192,8 @@ static int make_node (ctalk_server_t *server, size_t index)
         return -1;
     atomic_store (&outbox->self->state, CTALK_STATE_UP);
     atomic_store (&outbox->self->incarnation, node->setup.inc);
+    if (options->help && ctki_router_accept_help (server->router))
+        return -1;
     for (size_t i = 0; i < count; i++) {
         if (i != index && ctki_route_list (&outbox->route, ctki_config_pid (server->config, i), i))
             return -1;
@@ -1000,6 +1003,8 @@ static void add_totals (ctalk_server_t *server, ctalk_stats_t *stats)
     stats->malformed += ctki_counted (&node->malformed);
     stats->routed = ctki_counted (&node->routed);
     stats->rung = ctki_counted (&outbox->rung);
+    stats->helped = ctki_counted (&server->node.helped);
+    stats->led = ctki_counted (&server->node.led);
 }
 
 static int one_stats (ctalk_server_t *server, ctalk_pid_t pid, ctalk_stats_t *stats)

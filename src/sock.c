@@ -161,6 +161,7 @@ struct ctki_sock {
     void *zmq;
     bool router;
     bool watched; /* a monitor is on */
+    bool dry;     /* the last call has found nothing to read: libzmq signals what comes from now on */
     bool inproc;  /* what it carries stays in this process: ThreadSanitizer sees it on both sides */
     char *name;   /* the inproc endpoint that it is bound to; NULL: none */
     ctki_sock_t *next; /* of those that are */
@@ -340,6 +341,7 @@ static int set_family (ctki_sock_t *sock, const char *endpoint)
 
 int ctki_sock_bind (ctki_sock_t *sock, const char *endpoint, char *bound, size_t size)
 {
+    sock->dry = false;
     if (set_family (sock, endpoint) || zmq_bind (sock->zmq, endpoint))
         return -1;
     if (sock->inproc && note_bound (sock, endpoint))
@@ -380,6 +382,7 @@ void ctki_sock_unbind (ctki_sock_t *sock, const char *bound, int wait_ms)
 
 int ctki_sock_connect (ctki_sock_t *sock, const char *endpoint)
 {
+    sock->dry = false;
     if (set_family (sock, endpoint))
         return -1;
     return sock->inproc ? connect_bound (sock, endpoint) : zmq_connect (sock->zmq, endpoint);
@@ -387,6 +390,7 @@ int ctki_sock_connect (ctki_sock_t *sock, const char *endpoint)
 
 int ctki_sock_disconnect (ctki_sock_t *sock, const char *endpoint)
 {
+    sock->dry = false;
     return zmq_disconnect (sock->zmq, endpoint);
 }
 
@@ -402,8 +406,10 @@ unsigned ctki_sock_events (ctki_sock_t *sock)
 {
     int events = 0;
     size_t size = sizeof events;
+    sock->dry = false;
     if (zmq_getsockopt (sock->zmq, ZMQ_EVENTS, &events, &size))
         return 0;
+    sock->dry = !(events & ZMQ_POLLIN);
     return (events & ZMQ_POLLIN ? (unsigned) CTKI_READABLE : 0) | (events & ZMQ_POLLOUT ? (unsigned) CTKI_WRITABLE : 0);
 }
 
@@ -471,8 +477,18 @@ static int send_rid (ctki_sock_t *sock, uint64_t rid)
     return zmq_send (sock->zmq, id, sizeof id, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0 ? -1 : 0;
 }
 
+/* It is what zmq_recv relies on itself before it blocks: having found nothing it
+ * takes the commands that wait, and looks once more; the writer of a pipe whose
+ * reader found it empty sends a command; and the first command after all were
+ * taken signals the descriptor. */
+bool ctki_sock_is_dry (ctki_sock_t *sock)
+{
+    return sock->dry || !(ctki_sock_events (sock) & CTKI_READABLE);
+}
+
 int ctki_sock_send (ctki_sock_t *sock, uint64_t rid, const ctki_part_t *parts, int count)
 {
+    sock->dry = false; /* it may take commands, too */
     if (sock->router && send_rid (sock, rid)) /* stop at the first error (pitfall A8) */
         return -1;
     for (int i = 0; i < count; i++) {
@@ -512,8 +528,11 @@ int ctki_sock_receive (ctki_sock_t *sock, ctki_message_t *message)
 {
     message->rid = 0;
     message->count = 0;
-    if (sock->router && receive_rid (sock, &message->rid))
+    sock->dry = false;
+    if (sock->router && receive_rid (sock, &message->rid)) {
+        sock->dry = errno == EAGAIN;
         return -1;
+    }
     bool more = true;
     while (more) {
         zmq_msg_t spare;
@@ -522,6 +541,7 @@ int ctki_sock_receive (ctki_sock_t *sock, ctki_message_t *message)
         zmq_msg_init (msg);
         if (zmq_msg_recv (msg, sock->zmq, ZMQ_DONTWAIT) < 0) {
             int code = errno;
+            sock->dry = code == EAGAIN && message->count == 0 && !sock->router;
             zmq_msg_close (msg);
             ctki_message_close (message);
             errno = code;

@@ -62,6 +62,10 @@ int ctki_sock_fd (ctki_sock_t *sock);
 enum { CTKI_READABLE = 1, CTKI_WRITABLE = 2 };
 unsigned ctki_sock_events (ctki_sock_t *sock);
 
+/* Whether there is nothing to read, and the descriptor will say so when there is.
+ * Costs nothing when the last call on the socket has found that already. */
+bool ctki_sock_is_dry (ctki_sock_t *sock);
+
 /* ---- sending */
 
 /* Sends one message of one or two parts; on a router to the connection `rid`.

@@ -112,6 +112,7 @@ struct ctki_sock {
     int64_t frame_bytes; /* 0: no limit */
     unsigned long calls; /* under no lock of this file: ThreadSanitizer sees calls that the caller did not order */
     unsigned long sends; /* the same */
+    bool dry;            /* the same; the last call has found nothing to read */
 
     /* Under the registry's lock. */
     bool dialled, given_up;
@@ -324,6 +325,7 @@ static void enter (ctki_sock_t *sock)
 {
     uint64_t edges;
     sock->calls++;
+    sock->dry = false;
     pthread_mutex_lock (&sock->lock);
     if (sock->signalled)
         CTKI_ASSERT (read (sock->fd, &edges, sizeof edges) == sizeof edges);
@@ -932,7 +934,13 @@ unsigned ctki_sock_events (ctki_sock_t *sock)
     unsigned events =
         (is_readable (sock) ? (unsigned) CTKI_READABLE : 0) | (is_writable (sock) ? (unsigned) CTKI_WRITABLE : 0);
     leave (sock);
+    sock->dry = !(events & CTKI_READABLE);
     return events;
+}
+
+bool ctki_sock_is_dry (ctki_sock_t *sock)
+{
+    return sock->dry || !(ctki_sock_events (sock) & CTKI_READABLE);
 }
 
 /* ---- sending */
@@ -1015,6 +1023,7 @@ static parcel_t *receive (ctki_sock_t *sock, uint64_t *rid)
     parcel_t *parcel = take (sock, &way, &room);
     leave (sock);
     if (!parcel) {
+        sock->dry = true;
         errno = EAGAIN;
         return NULL;
     }
