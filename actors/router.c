@@ -545,36 +545,29 @@ static void end_to_lead (void *self, bool busy)
 }
 
 /* Looks whether something came, for a while (SpinMicros) without sleeping. */
-static int spin (ctki_router_t *router, int64_t deadline_us)
+static void spin (ctki_router_t *router, int64_t deadline_us, bool *busy)
 {
     int64_t until_us = CTKI_MIN (ctki_now_us () + router->node->spin_us, deadline_us);
-    do {
-        if (ctki_actor_lead_round (&router->actor))
-            return EBUSY;
-        if (!ctki_inbox_is_empty (&router->node->inbox))
-            return 0;
+    while (!(*busy = ctki_actor_lead_round (&router->actor)) && ctki_inbox_is_empty (&router->node->inbox)
+           && ctki_now_us () < until_us)
         sched_yield ();
-    } while (ctki_now_us () < until_us);
-    return 0;
 }
 
 /* A sleep, if there is nothing to do, and a round as the router's thread makes it. */
-static int lead (void *self, int64_t deadline_us)
+static int lead (void *self, int64_t deadline_us, bool *busy)
 {
     ctki_router_t *router = self;
     ctki_inbox_t *inbox = &router->node->inbox;
-    int rc = router->node->spin_us ? spin (router, deadline_us) : 0;
-    if (rc || !ctki_inbox_doze (inbox))
-        return rc;
-    rc = ctki_actor_lead_sleep (&router->actor, CTKI_MIN (ctki_actor_lead_until (&router->actor), deadline_us),
+    if (router->node->spin_us)
+        spin (router, deadline_us, busy);
+    if (*busy || !ctki_inbox_doze (inbox))
+        return 0;
+    int rc = ctki_actor_lead_sleep (&router->actor, CTKI_MIN (ctki_actor_lead_until (&router->actor), deadline_us),
                                 inbox->lead_fd);
     ctki_inbox_awake (inbox);
     ctki_count (&router->node->led, 1);
-    if (ctki_actor_lead_round (&router->actor))
-        return EBUSY;
-    if (rc == 0 && deadline_us != CTKI_FOREVER && ctki_now_us () >= deadline_us)
-        return EAGAIN;
-    return rc;
+    *busy = ctki_actor_lead_round (&router->actor);
+    return rc == 0 && deadline_us != CTKI_FOREVER && ctki_now_us () >= deadline_us ? EAGAIN : rc;
 }
 
 /* A receiver has taken so much that a peer is to be told: it does that itself, if

@@ -38,6 +38,8 @@
  *   Signals    a blocking call returns EINTR when a signal handler ran in the
  *              waiting thread, with nothing sent and nothing taken. The
  *              library installs no handler; its threads block all signals.
+ *   Cancelling no call is a cancellation point: a thread that is cancelled
+ *              (pthread_cancel ()) meanwhile ends after it.
  *   Fork       in a child process, calls on a server made before the fork
  *              fail with EOWNERDEAD; see ctalk_server_close ().
  *   Callbacks  no function of yours is ever called with a lock of the library

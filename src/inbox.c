@@ -458,11 +458,12 @@ static int lead (ctki_inbox_t *inbox, wait_t *wait)
 {
     inbox->led = wait->leads = true;
     ctki_lock_release (&inbox->lock);
-    int rc = inbox->lead->turn (inbox->leads, wait->deadline_us);
+    bool busy = false;
+    int rc = inbox->lead->turn (inbox->leads, wait->deadline_us, &busy);
     ctki_lock_take (&inbox->lock);
-    if (rc == EBUSY)
+    if (busy)
         end_lead (inbox, wait, true);
-    return rc == EBUSY || (rc == EAGAIN && (inbox->head || inbox->closing)) ? 0 : rc;
+    return rc == EAGAIN && (inbox->head || inbox->closing) ? 0 : rc;
 }
 
 /* Waits, with the lock held before and after. 0: look again; else an errno. */
@@ -530,7 +531,7 @@ __attribute__ ((noinline)) static int take_slowly (ctki_inbox_t *inbox, ctalk_en
                                                    int timeout_ms, uint64_t *local_charge)
 {
     wait_t wait = {.deadline_us = -1};
-    int taken = 0, error = 0;
+    int taken = 0, error = 0, cancel = ctki_cancel_disable ();
     bool ring = false;
     ctki_lock_take (&inbox->lock);
     while (taken == 0 && error == 0) {
@@ -555,6 +556,7 @@ __attribute__ ((noinline)) static int take_slowly (ctki_inbox_t *inbox, ctalk_en
         ctki_gate_open_one (&inbox->gate);
     if (ring && (!inbox->lead || !inbox->lead->serve (inbox->leads)))
         ctki_bell_ring (inbox->bell);
+    ctki_cancel_restore (cancel);
     if (error) {
         errno = error;
         return -1;

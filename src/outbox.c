@@ -128,8 +128,10 @@ static void ring_router (ctki_outbox_t *outbox)
 /* Without the lock: the router slept when something was put into its mailbox. */
 static void wake_router (ctki_outbox_t *outbox)
 {
+    int cancel = ctki_cancel_disable ();
     if (!outbox->help || !outbox->help (outbox->helps))
         ring (outbox);
+    ctki_cancel_restore (cancel);
 }
 
 /* ---- the line */
@@ -614,7 +616,7 @@ __attribute__ ((noinline)) static int send_slowly (ctki_outbox_t *outbox, const 
 {
     int64_t deadline_us = -1;
     size_t accepted = 0;
-    int rc = 0;
+    int rc = 0, cancel = ctki_cancel_disable ();
     while (accepted < count && rc == 0) {
         const ctalk_envelope_t *envelope = &envelopes[accepted];
         rc = check (outbox, envelope);
@@ -626,6 +628,7 @@ __attribute__ ((noinline)) static int send_slowly (ctki_outbox_t *outbox, const 
         } else
             rc = send_small (outbox, envelope, count - accepted, &accepted, timeout_ms, &deadline_us);
     }
+    ctki_cancel_restore (cancel);
     if (rc)
         errno = rc;
     return accepted > 0 || rc == 0 ? (int) accepted : -1;

@@ -69,6 +69,23 @@ static inline int enter (ctalk_server_t *server)
     return CTKI_LIKELY (ctki_calls_enter (&server->calls)) ? 0 : fail (ESHUTDOWN);
 }
 
+/* The same for all calls but those that send and receive, which see to it
+ * themselves where they may wait: nobody is cancelled within. */
+static int enter_uncancelled (ctalk_server_t *server, int *cancel)
+{
+    *cancel = ctki_cancel_disable ();
+    if (enter (server) == 0)
+        return 0;
+    ctki_cancel_restore (*cancel);
+    return -1;
+}
+
+static void leave_uncancelled (ctalk_server_t *server, int cancel)
+{
+    leave (server);
+    ctki_cancel_restore (cancel);
+}
+
 /* ---- making */
 
 static size_t open_fds (void)
@@ -321,7 +338,10 @@ ctalk_server_t *ctalk_server_new (ctalk_pid_t pid, const ctalk_config_t *config,
     }
     if (check_fds (pid, ctki_config_count (config) - 1, ctki_config_options (config)->lazy, error))
         return NULL;
-    return make (pid, config, (size_t) index, error);
+    int cancel = ctki_cancel_disable ();
+    ctalk_server_t *server = make (pid, config, (size_t) index, error);
+    ctki_cancel_restore (cancel);
+    return server;
 }
 
 /* ---- closing */
@@ -348,6 +368,7 @@ int ctalk_server_close (ctalk_server_t **server_p, int timeout_ms)
         forget (server_p);
         return 0;
     }
+    int cancel = ctki_cancel_disable ();
     int64_t deadline_us = ctki_deadline_us (timeout_ms);
     ctki_calls_refuse (&server->calls);
     ctki_outbox_close (&server->node.outbox);
@@ -362,6 +383,7 @@ int ctalk_server_close (ctalk_server_t **server_p, int timeout_ms)
     ctalk_config_destroy (&server->config);
     pthread_mutex_destroy (&server->members);
     ctki_free (server);
+    ctki_cancel_restore (cancel);
     return (int) CTKI_MIN (abandoned, (uint64_t) INT_MAX);
 }
 
@@ -400,12 +422,13 @@ static ctki_peer_t *find (ctalk_server_t *server, ctalk_pid_t pid)
 
 uint64_t ctalk_server_incarnation (ctalk_server_t *server, ctalk_pid_t pid)
 {
-    if (enter (server))
+    int cancel;
+    if (enter_uncancelled (server, &cancel))
         return 0;
     ctki_peer_t *peer = find (server, pid);
     uint64_t incarnation = peer ? ctki_counted (&peer->incarnation) : 0;
     ctki_peer_release (peer);
-    leave (server);
+    leave_uncancelled (server, cancel);
     return incarnation;
 }
 
@@ -413,12 +436,13 @@ static int list (ctalk_server_t *server, ctalk_pid_t self, ctalk_pid_t *pids, si
 {
     if (!pids && capacity > 0)
         return fail (EINVAL);
-    if (enter (server))
+    int cancel;
+    if (enter_uncancelled (server, &cancel))
         return -1;
     ctki_outbox_lock (&server->node.outbox);
     size_t count = ctki_route_pids (&server->node.outbox.route, self, pids, capacity);
     ctki_outbox_unlock (&server->node.outbox);
-    leave (server);
+    leave_uncancelled (server, cancel);
     return (int) count;
 }
 
@@ -434,12 +458,13 @@ int ctalk_server_members (ctalk_server_t *server, ctalk_pid_t *pids, size_t capa
 
 int ctalk_server_peer_state (ctalk_server_t *server, ctalk_pid_t pid)
 {
-    if (enter (server))
+    int cancel;
+    if (enter_uncancelled (server, &cancel))
         return -1;
     ctki_peer_t *peer = find (server, pid);
     int state = peer ? atomic_load (&peer->state) : -1;
     ctki_peer_release (peer);
-    leave (server);
+    leave_uncancelled (server, cancel);
     return state;
 }
 
@@ -616,13 +641,14 @@ int ctalk_server_add_peer (ctalk_server_t *server, ctalk_pid_t pid, const char *
         || ctki_endpoint_parse (&parsed, endpoint, strlen (endpoint), CTKI_FOR_CONNECT)
         || !ctki_endpoint_dialable (&parsed))
         return fail (EINVAL);
-    if (enter (server))
+    int cancel;
+    if (enter_uncancelled (server, &cancel))
         return -1;
     pthread_mutex_lock (&server->members);
     int rc = add_peer (server, pid, parsed.text);
     pthread_mutex_unlock (&server->members);
     int code = errno;
-    leave (server);
+    leave_uncancelled (server, cancel);
     errno = code;
     return rc;
 }
@@ -631,12 +657,13 @@ int ctalk_server_remove_peer (ctalk_server_t *server, ctalk_pid_t pid)
 {
     if (!server || pid < 0 || pid == server->node.setup.self)
         return fail (EINVAL);
-    if (enter (server))
+    int cancel;
+    if (enter_uncancelled (server, &cancel))
         return -1;
     pthread_mutex_lock (&server->members);
     bool known = take_out (server, pid);
     pthread_mutex_unlock (&server->members);
-    leave (server);
+    leave_uncancelled (server, cancel);
     return known ? 0 : fail (ESRCH);
 }
 
@@ -688,13 +715,14 @@ int ctalk_server_wait_up (ctalk_server_t *server, size_t peers, int timeout_ms)
     up_t up = {.wanted = peers};
     if (timeout_ms < -1)
         return fail (EINVAL);
-    if (enter (server))
+    int cancel;
+    if (enter_uncancelled (server, &cancel))
         return -1;
     if (server->node.lazy)
         ctki_router_start_all (server->router);
     int rc = await (server, timeout_ms, enough_up, &up);
     int code = errno;
-    leave (server);
+    leave_uncancelled (server, cancel);
     errno = code;
     return rc;
 }
@@ -778,21 +806,23 @@ int ctalk_server_flush (ctalk_server_t *server, ctalk_pid_t peer, int timeout_ms
 {
     if (timeout_ms < -1)
         return fail (EINVAL);
-    if (enter (server))
+    int cancel;
+    if (enter_uncancelled (server, &cancel))
         return -1;
     int rc = flush (server, peer, timeout_ms);
     int code = errno;
-    leave (server);
+    leave_uncancelled (server, cancel);
     errno = code;
     return rc;
 }
 
 int ctalk_server_fd (ctalk_server_t *server)
 {
-    if (enter (server))
+    int cancel;
+    if (enter_uncancelled (server, &cancel))
         return -1;
     int fd = ctki_inbox_fd (&server->node.inbox);
-    leave (server);
+    leave_uncancelled (server, cancel);
     return fd;
 }
 
@@ -806,10 +836,11 @@ int ctalk_server_wake (ctalk_server_t *server)
 
 int ctalk_server_watch_peers (ctalk_server_t *server, bool on)
 {
-    if (enter (server))
+    int cancel;
+    if (enter_uncancelled (server, &cancel))
         return -1;
     int rc = ctki_router_watch (server->router, on);
-    leave (server);
+    leave_uncancelled (server, cancel);
     return rc ? fail (rc) : 0;
 }
 
@@ -851,13 +882,14 @@ static int change (ctalk_server_t *server, ctalk_pid_t pid, const change_t *chan
     if (!server || change->directions == 0 || (change->directions & ~(unsigned) (CTALK_IN | CTALK_OUT))
         || pid == server->node.setup.self)
         return fail (EINVAL);
-    if (enter (server))
+    int cancel;
+    if (enter_uncancelled (server, &cancel))
         return -1;
     ctki_outbox_lock (&server->node.outbox);
     int rc = change_ways (server, pid, change);
     count_cuts (&server->node);
     ctki_outbox_unlock (&server->node.outbox);
-    leave (server);
+    leave_uncancelled (server, cancel);
     return rc ? fail (rc) : 0;
 }
 
@@ -881,10 +913,11 @@ int ctalk_send_many (ctalk_server_t *server, const ctalk_envelope_t *envelopes, 
 {
     if (CTKI_UNLIKELY ((!envelopes && count > 0) || timeout_ms < -1))
         return fail (EINVAL);
-    if (enter (server))
+    int cancel;
+    if (enter_uncancelled (server, &cancel))
         return -1;
     int sent = ctki_outbox_send (&server->node.outbox, envelopes, CTKI_MIN (count, (size_t) INT_MAX), NULL, timeout_ms);
-    leave (server);
+    leave_uncancelled (server, cancel);
     return sent;
 }
 
@@ -931,11 +964,12 @@ int ctalk_send_owned (ctalk_server_t *server, const ctalk_envelope_t *envelope, 
 {
     if (!envelope || timeout_ms < -1)
         return fail (EINVAL);
-    if (enter (server))
+    int cancel;
+    if (enter_uncancelled (server, &cancel))
         return -1;
     int rc = send_owned (server, envelope, free_fn, hint, timeout_ms);
     int code = errno;
-    leave (server);
+    leave_uncancelled (server, cancel);
     errno = code;
     return rc;
 }
@@ -1028,7 +1062,8 @@ int ctalk_server_stats (ctalk_server_t *server, ctalk_pid_t peer, ctalk_stats_t 
     if (!stats)
         return fail (EINVAL);
     memset (stats, 0, sizeof *stats);
-    if (enter (server))
+    int cancel;
+    if (enter_uncancelled (server, &cancel))
         return -1;
     int rc = 0;
     if (peer == CTALK_BROADCAST)
@@ -1036,7 +1071,7 @@ int ctalk_server_stats (ctalk_server_t *server, ctalk_pid_t peer, ctalk_stats_t 
     else
         rc = one_stats (server, peer, stats);
     int code = errno;
-    leave (server);
+    leave_uncancelled (server, cancel);
     errno = code;
     return rc;
 }

@@ -98,6 +98,18 @@ int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *)
     return rc;
 }
 
+int ctki_cancel_disable (void)
+{
+    int state;
+    pthread_setcancelstate (PTHREAD_CANCEL_DISABLE, &state);
+    return state;
+}
+
+void ctki_cancel_restore (int state)
+{
+    pthread_setcancelstate (state, NULL);
+}
+
 /* ---- fork */
 
 atomic_uint ctki_forks;

@@ -33,6 +33,10 @@ int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *)
 long ctki_thread_fail (long after, long times);
 bool ctki_thread_fails (void);
 
+/* A thread must not be cancelled while it holds a lock; what it calls may wait. */
+int ctki_cancel_disable (void); /* returns what to restore */
+void ctki_cancel_restore (int state);
+
 /* How often this process descends from a fork since the library was used: a
  * handle remembers it and is dead where it differs. */
 unsigned ctki_fork_generation (void);
