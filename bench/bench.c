@@ -406,6 +406,22 @@ bool bench_parse_count (const char *option, const char *text, uint64_t least, ui
     return false;
 }
 
+bool bench_parse_list (const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *values,
+                       size_t capacity, size_t *count)
+{
+    char list[BENCH_TEXT_BYTES], *rest = list, *one;
+    snprintf (list, sizeof list, "%s", text);
+    for (*count = 0; (one = strsep (&rest, ","));) {
+        if (*count == capacity) {
+            fprintf (stderr, "--%s: at most %zu numbers\n", option, capacity);
+            return false;
+        }
+        if (!bench_parse_count (option, one, least, most, &values[(*count)++]))
+            return false;
+    }
+    return true;
+}
+
 bool bench_parse_ratio (const char *option, const char *text, double *value)
 {
     char *end = NULL;
@@ -421,18 +437,22 @@ bool bench_parse_ratio (const char *option, const char *text, double *value)
 /* -1: go on; otherwise the exit status. */
 static int parse_options (int argc, char **argv, const bench_program_t *program, void *options, const char **csv)
 {
-    struct option known[BENCH_OPTIONS_MAX + 3] = {{NULL, 0, NULL, 0}};
+    struct option known[BENCH_OPTIONS_MAX + 4] = {{NULL, 0, NULL, 0}};
     int count = 0, which = 0, option;
     for (; count < BENCH_OPTIONS_MAX && program->options[count]; count++)
         known[count] = (struct option){program->options[count], required_argument, NULL, 'o'};
     known[count] = (struct option){"csv", required_argument, NULL, 'o'};
     known[count + 1] = (struct option){"help", no_argument, NULL, 'h'};
+    if (program->quick)
+        known[count + 2] = (struct option){"quick", no_argument, NULL, 'q'};
     while ((option = getopt_long (argc, argv, "", known, &which)) != -1) {
         if (option == 'h') {
             program->help ();
             return EXIT_SUCCESS;
         }
-        if (option == 'o' && which == count)
+        if (option == 'q' && program->quick)
+            program->quick (options);
+        else if (option == 'o' && which == count)
             *csv = optarg;
         else if (option != 'o' || !program->take (options, known[which].name, optarg))
             return BENCH_WRONG_USAGE;

@@ -28,7 +28,7 @@ enum {
     BENCH_ROUNDS_MAX = 1000,     /* rounds of a bench */
     BENCH_CLOSE_MS = 5000,       /* for the close of a server */
     BENCH_PAYLOAD_MIN_BYTES = 8, /* room for the number of an envelope */
-    BENCH_OPTIONS_MAX = 8        /* options of a program, --csv and --help not among them */
+    BENCH_OPTIONS_MAX = 12       /* options of a program, --csv, --quick and --help not among them */
 };
 
 /* ----------------------------------------------------------- clock and cost */
@@ -174,11 +174,12 @@ enum {
     BENCH_MISSED = 3 /* what was required of the figures */
 };
 
-/* A bench as a program. Every option takes a value; --csv and --help come by themselves. */
+/* A bench as a program. Every option takes a value; --csv and --help come by themselves, --quick if there is quick. */
 typedef struct {
     const char *options[BENCH_OPTIONS_MAX]; /* the names of its own, those left over NULL */
     void (*help) (void);
     bool (*take) (void *options, const char *name, const char *value); /* one of its own; false after a message */
+    void (*quick) (void *options);               /* --quick: makes it a run of a few seconds; NULL: there is none */
     int (*run) (const void *options, FILE *csv); /* csv: NULL if none is wanted; returns the exit status */
 } bench_program_t;
 
@@ -187,6 +188,9 @@ int bench_main (int argc, char **argv, const bench_program_t *program, void *opt
 
 /* The number in an argument of the command line. false after a message. */
 bool bench_parse_count (const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *value);
+/* The same for a list "64,1024" of at most capacity numbers. */
+bool bench_parse_list (const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *values,
+                       size_t capacity, size_t *count);
 bool bench_parse_ratio (const char *option, const char *text, double *value);
 
 #endif

@@ -18,6 +18,7 @@ fail () {
 
 build_packages='gcc libc6-dev make autoconf automake libtool pkg-config|pkgconf libzmq3-dev libjsmn-dev'
 test_packages='check g++'
+bench_packages='libnng-dev libczmq-dev gnuplot-nox'
 
 package_there () {
     dpkg -s "$1" 2>/dev/null | grep -q '^Status: install ok installed'
@@ -91,8 +92,9 @@ configure_in () {
     if [ -f "$top/config.status" ]; then
         fail "this checkout is configured in place; run 'make distclean' first, these scripts build in build/"
     fi
-    optional=$(pkg-config --modversion check 2>/dev/null || echo none)
-    state="$* CC=${CC-} CXX=${CXX-} CFLAGS=${CFLAGS-} check=$optional"
+    optional=$(for one in check libczmq; do pkg-config --modversion "$one" 2>/dev/null || echo none; done | tr '\n' ' ')
+    if [ -f /usr/include/nng/nng.h ]; then optional=${optional}nng; fi
+    state="$* CC=${CC-} CXX=${CXX-} CFLAGS=${CFLAGS-} optional=$optional"
     if [ -f "$dir/configured" ] && [ "$(cat "$dir/configured")" = "$state" ]; then return 0; fi
     mkdir -p "$dir"
     say "configure${*:+ $*} (in ${dir#"$top/"})"
