@@ -200,7 +200,7 @@ static void route (ctki_router_t *router, int help)
 {
     ctki_items_t items;
     router->passed = 0;
-    if (!ctki_mailbox_take (&router->node->outbox.mailbox, &items))
+    if (!ctki_outbox_take (&router->node->outbox, &items))
         return;
     for (ctki_item_t *item; (item = ctki_items_take (&items));) {
         router->passed += item->kind == CTKI_RUN ? item->size : 0;

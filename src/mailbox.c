@@ -94,15 +94,21 @@ bool ctki_mailbox_put (ctki_mailbox_t *mailbox, ctki_item_t *item)
     return ring;
 }
 
-bool ctki_mailbox_take (ctki_mailbox_t *mailbox, ctki_items_t *items)
+bool ctki_mailbox_take_locked (ctki_mailbox_t *mailbox, ctki_items_t *items)
 {
-    ctki_lock_take (&mailbox->lock);
     *items = mailbox->items;
     mailbox->items = (ctki_items_t) {0};
     mailbox->parked = false;
     ctki_writer_close (&mailbox->writer);
-    ctki_lock_release (&mailbox->lock);
     return items->head != NULL;
+}
+
+bool ctki_mailbox_take (ctki_mailbox_t *mailbox, ctki_items_t *items)
+{
+    ctki_lock_take (&mailbox->lock);
+    bool some = ctki_mailbox_take_locked (mailbox, items);
+    ctki_lock_release (&mailbox->lock);
+    return some;
 }
 
 bool ctki_mailbox_park (ctki_mailbox_t *mailbox)

@@ -75,6 +75,7 @@ bool ctki_mailbox_put (ctki_mailbox_t *mailbox, ctki_item_t *item);
 
 /* All that is there, in order; false: nothing. */
 bool ctki_mailbox_take (ctki_mailbox_t *mailbox, ctki_items_t *items);
+bool ctki_mailbox_take_locked (ctki_mailbox_t *mailbox, ctki_items_t *items); /* with the lock held */
 
 /* The actor is about to sleep and wants to be rung for the next item; false,
  * and not parked, when there is one already. */

@@ -14,6 +14,7 @@ void ctki_outbox_init (ctki_outbox_t *outbox, ctki_pool_t *pool, size_t run_limi
     memset (outbox, 0, sizeof *outbox);
     ctki_mailbox_init (&outbox->mailbox, pool, run_limit);
     outbox->copy_bytes = CTKI_MAX ((size_t) CTKI_LARGE_BYTES, CTKI_MIN ((size_t) CTKI_COPY_BYTES, run_limit / 4));
+    outbox->lane[0] = outbox->hot = &outbox->mailbox.writer;
     outbox->bell = bell;
     outbox->inbox = inbox;
 }
@@ -21,7 +22,62 @@ void ctki_outbox_init (ctki_outbox_t *outbox, ctki_pool_t *pool, size_t run_limi
 void ctki_outbox_fini (ctki_outbox_t *outbox)
 {
     CTKI_ASSERT (!outbox->first);
+    for (unsigned i = 1; i < CTKI_LANES; i++) {
+        if (outbox->lane[i])
+            ctki_writer_fini (outbox->lane[i]);
+        ctki_free (outbox->lane[i]);
+    }
     ctki_mailbox_fini (&outbox->mailbox);
+}
+
+/* ---- lanes, with the lock held */
+
+/* The lane of a peer; a new one is made, or without memory the first one used. */
+static ctki_writer_t *lane_of (ctki_outbox_t *outbox, ctki_peer_t *peer)
+{
+    if (CTKI_UNLIKELY (!peer->lane))
+        peer->lane = outbox->lanes++ % CTKI_LANES + 1;
+    ctki_writer_t **lane = &outbox->lane[peer->lane - 1];
+    if (CTKI_UNLIKELY (!*lane)) {
+        const ctki_writer_t *first = &outbox->mailbox.writer;
+        if (!(*lane = ctki_alloc (sizeof **lane)))
+            return outbox->lane[0];
+        ctki_writer_init (*lane, first->pool, first->full, first->run_limit);
+    }
+    return *lane;
+}
+
+static void close_lanes (ctki_outbox_t *outbox)
+{
+    for (; outbox->open_lanes; outbox->open_lanes &= outbox->open_lanes - 1)
+        ctki_writer_close (outbox->lane[__builtin_ctzll (outbox->open_lanes)]);
+}
+
+/* Where to write what is for a peer (NULL: for many), so that all keeps its order:
+ * no run can grow that stands before one for many, nor one for many that stands
+ * before another. */
+static ctki_writer_t *writer_for (ctki_outbox_t *outbox, ctki_peer_t *peer)
+{
+    ctki_writer_t *first = outbox->lane[0];
+    if (!peer) {
+        close_lanes (outbox);
+        return outbox->hot = first;
+    }
+    ctki_writer_t *writer = lane_of (outbox, peer);
+    if (first->open && first->open->many)
+        ctki_writer_close (first);
+    if (writer != first)
+        outbox->open_lanes |= UINT64_C (1) << (peer->lane - 1);
+    return outbox->hot = writer;
+}
+
+bool ctki_outbox_take (ctki_outbox_t *outbox, ctki_items_t *items)
+{
+    ctki_outbox_lock (outbox);
+    close_lanes (outbox);
+    bool some = ctki_mailbox_take_locked (&outbox->mailbox, items);
+    ctki_outbox_unlock (outbox);
+    return some;
 }
 
 /* ---- the way on, with the lock held */
@@ -62,13 +118,14 @@ static int deliver_locally (ctki_outbox_t *outbox, const ctalk_envelope_t *envel
 /* Into the router's mailbox: small ones by copy, large ones by reference. */
 static int append (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, const dest_t *dest, ctki_buf_t *body)
 {
-    ctki_mailbox_t *mailbox = &outbox->mailbox;
+    ctki_items_t *items = &outbox->mailbox.items;
     bool many = dest->crowd != NULL;
     void *to = many ? (void *) dest->crowd : (void *) dest->peer;
+    ctki_writer_t *writer = writer_for (outbox, dest->crowd ? NULL : dest->peer);
     ctki_record_t record = ctki_record_of (envelope, many);
     if (body)
-        return ctki_writer_large (&mailbox->writer, &mailbox->items, to, many, &record, body, body->data, body->size);
-    return ctki_writer_put (&mailbox->writer, &mailbox->items, to, many, &record, envelope->data);
+        return ctki_writer_large (writer, items, to, many, &record, body, body->data, body->size);
+    return ctki_writer_put (writer, items, to, many, &record, envelope->data);
 }
 
 /* An item for a crowd holds a reference of it, one per item: whoever began the
@@ -580,15 +637,29 @@ static int send_small (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes,
     return rc;
 }
 
-/* With the lock held: nearly every send is one more small envelope for the peer
- * that the open run is for. False: nothing was done, it takes the long way. */
+/* The lane where a run for the pid can grow; NULL: none. A lane's run that can
+ * grow stands behind all that is for many. */
+static inline ctki_writer_t *open_lane (ctki_outbox_t *outbox, ctalk_pid_t pid)
+{
+    const ctki_item_t *run = outbox->hot->open;
+    if (CTKI_LIKELY (run && !run->many && ((ctki_peer_t *) run->dest)->pid == pid))
+        return outbox->hot;
+    const ctki_peer_t *peer = outbox->open_lanes ? ctki_route_peek (&outbox->route, pid) : NULL;
+    ctki_writer_t *writer = peer && peer->lane ? outbox->lane[peer->lane - 1] : NULL;
+    if (!writer || !writer->open || writer->open->dest != peer)
+        return NULL;
+    return outbox->hot = writer;
+}
+
+/* With the lock held: nearly every send is one more small envelope for a peer that
+ * a run can grow for. False: nothing was done, it takes the long way. */
 static inline bool send_at_once (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope)
 {
-    ctki_writer_t *writer = &outbox->mailbox.writer;
-    if (!writer->open || writer->open->many || outbox->closing)
+    ctki_writer_t *writer = outbox->closing ? NULL : open_lane (outbox, envelope->pid);
+    if (!writer)
         return false;
     ctki_peer_t *peer = writer->open->dest;
-    if (peer->pid != envelope->pid || peer->standing > 0 || atomic_load_explicit (&peer->removed, memory_order_relaxed)
+    if (peer->standing > 0 || atomic_load_explicit (&peer->removed, memory_order_relaxed)
         || !has_room (outbox, peer) || !ctki_writer_append (writer, envelope))
         return false;
     reserve (peer, envelope->size + CTKI_CHARGE_BYTES);

@@ -9,6 +9,10 @@
  * served per peer. A broadcast needs room at all peers that are not down at
  * once; while it waits it stands only at those that lacked room at its last
  * try, so that sends to the others pass; one broadcast stands at a time.
+ *
+ * Lanes: small envelopes for one peer gather in a run while others for other
+ * peers are sent in between; each lane has one run that can grow. What is for all
+ * keeps its place among what is for each: it closes the runs of all lanes.
  */
 #ifndef CTKI_OUTBOX_H
 #define CTKI_OUTBOX_H
@@ -19,8 +23,14 @@
 #include "src/mailbox.h"
 #include "src/route.h"
 
+enum { CTKI_LANES = 64 }; /* with more peers some share one, and gather less */
+
 typedef struct ctki_outbox {
     ctki_mailbox_t mailbox; /* the router's; its lock covers all below */
+    ctki_writer_t *lane[CTKI_LANES]; /* lane 0 is the mailbox's writer, which those for all go through, too */
+    uint64_t open_lanes;             /* bits: of those above 0, that have a run that can grow */
+    unsigned lanes;                  /* given to peers so far */
+    ctki_writer_t *hot;              /* the lane of the last small envelope */
     ctki_route_t route;
     ctki_bell_t *bell; /* the router's */
     bool (*help) (void *self); /* what a sending thread does for a router that sleeps; false: ring. NULL: always ring */
@@ -50,6 +60,9 @@ void ctki_outbox_fini (ctki_outbox_t *outbox);
  * many were accepted, or -1 with errno as ctalk_send (). */
 int ctki_outbox_send (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes, size_t count, ctki_buf_t *body,
                       int timeout_ms);
+
+/* The router: all that was sent since the last time, in order; false: nothing. */
+bool ctki_outbox_take (ctki_outbox_t *outbox, ctki_items_t *items);
 
 /* Room was made: `charge` of what was queued for the peer is settled. */
 void ctki_outbox_settled (ctki_outbox_t *outbox, ctki_peer_t *peer, int64_t charge);

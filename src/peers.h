@@ -50,6 +50,7 @@ typedef struct ctki_peer {
 
     /* Under the outbox's lock. */
     char *endpoint;     /* where to connect; NULL: not known yet (its port is the system's choice) */
+    unsigned lane;      /* of the outbox, and 1; 0: none yet */
     unsigned standing;  /* waiting senders that stand in line here */
     int judged;         /* how it stood to the last broadcast */
     unsigned long mark; /* the last pass over the line that found somebody standing here */

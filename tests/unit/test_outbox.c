@@ -132,7 +132,7 @@ static int route (void)
 {
     ctki_items_t items;
     int count = 0;
-    ctki_mailbox_take (&outbox.mailbox, &items);
+    ctki_outbox_take (&outbox, &items);
     for (ctki_item_t *item; (item = ctki_items_take (&items)); count++) {
         note_item (item);
         if (item->many)
@@ -764,7 +764,7 @@ START_TEST (actors_in_a_run)
         ctalk_envelope_t envelope = {.pid = 1, .size = 8, .data = data, .to = i & 1 ? 70 : 0, .from = i & 2 ? 80 : 0};
         ck_assert_int_eq (ctki_outbox_send (&outbox, &envelope, 1, NULL, 0), 1);
     }
-    ck_assert (ctki_mailbox_take (&outbox.mailbox, &items));
+    ck_assert (ctki_outbox_take (&outbox, &items));
     ctki_item_t *item = ctki_items_take (&items);
     const uint8_t *at = item->data;
     for (uint64_t i = 0; i < 4; i++) {
@@ -930,7 +930,7 @@ START_TEST (batched_or_alone)
     ck_assert_int_eq (send_one (1, 3, batched + 1, 0), 0);
     ck_assert_int_eq (send_one (1, 4, 1, 0), 0);
     ck_assert_int_eq (ctki_outbox_send (&outbox, &taken_over, 1, body, 0), 1);
-    ck_assert (ctki_mailbox_take (&outbox.mailbox, &items));
+    ck_assert (ctki_outbox_take (&outbox, &items));
     expect_item (&items, CTKI_RUN, 2);
     expect_item (&items, CTKI_LARGE, 1);
     expect_item (&items, CTKI_RUN, 1);
