@@ -229,7 +229,8 @@ static int run_turn (bench_contest_t *contest, size_t who, uint64_t round, uint6
     bench_turn_t turn = contest->turn;
     bench_result_t *result = &contest->results[who][round - 1];
     turn.contestant = contest->contestants[who];
-    if (contest->count == 0 && *count == 0) {
+    bool found = contest->count == 0 || turn.contestant->slow;
+    if (found && *count == 0) {
         if (find_count (contest, &turn) != 0)
             return -1;
         *count = turn.count;
@@ -237,7 +238,7 @@ static int run_turn (bench_contest_t *contest, size_t who, uint64_t round, uint6
     snprintf (label, sizeof label, "%s %s  round %" PRIu64 "/%" PRIu64, contest->workload, contest->parameter, round,
               contest->rounds);
     turn.label = label;
-    turn.count = contest->count > 0 ? contest->count : *count;
+    turn.count = found && (contest->count == 0 || *count < contest->count) ? *count : contest->count;
     if (bench_pair_turn (&turn, result) != 0)
         return -1;
     *count = count_for (contest, result->rate);

@@ -65,6 +65,7 @@ struct bench_contestant {
     const char *name;
     const char *absent;      /* why it is not here; NULL if it is */
     bool may_fail;           /* if it does, the contest goes on without it */
+    bool slow;               /* a count that suits the others would take minutes */
     size_t least, most;      /* sizes of the payload that it is for; most 0: any */
     bench_setting_t setting; /* of ClusterTalk; name NULL: none */
     int variant;             /* of the contestant's own */
@@ -121,7 +122,7 @@ typedef struct {
     size_t metric_count;
     const bool *chosen; /* by contestant: whether it is wanted; NULL: all are */
     bench_turn_t turn;  /* contestant, label and count are filled in */
-    uint64_t count;     /* of a turn; 0: as many as take some "seconds" */
+    uint64_t count;     /* of a turn; 0, and for slow ones: as many as take some "seconds" */
     double seconds;
     uint64_t count_least, count_most; /* for a count that is found */
     uint64_t rounds;

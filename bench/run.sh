@@ -52,7 +52,13 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 failed=
 
+if [ -n "$quick" ] && [ $install = yes ]; then fail "the figures of a quick run are not for bench/RESULTS.md"; fi
+
 # ---- the workloads
+
+commit () {
+    git -C "$top" describe --always --dirty 2>/dev/null || echo 'a tarball'
+}
 
 # run WORKLOADS NAME PROGRAM ARGUMENT...: one program; its tables go to NAME.md,
 # its figures to NAME.csv, and what it says about a failure to the terminal.
@@ -72,7 +78,8 @@ run () {
     "$build/bench/$program" "$@" --csv "$out/$name.csv" >"$out/$name.md" || status=$?
     took=$(($(date +%s) - begun))
     cat "$out/$name.md"
-    printf '\nBy `bench/%s%s`, in %d s.\n' "$program" "${*:+ $*}" "$took" >>"$out/$name.md"
+    printf '\nBy `bench/%s%s` of %s on %s, in %d s.\n' "$program" "${*:+ $*}" "$(commit)" \
+        "$(date -u '+%Y-%m-%d at %H:%M UTC')" "$took" >>"$out/$name.md"
     if [ "$status" -ne 0 ]; then
         printf '\n**It failed: exit status %d.**\n' "$status" >>"$out/$name.md"
         failed="$failed $name"
@@ -198,7 +205,7 @@ Written by \`make bench-run\` (bench/run.sh) on $(date -u '+%Y-%m-%d at %H:%M UT
 | processor | ${cpu:-unknown}, $(nproc) cores |
 | memory | $memory |
 | system | $(uname -srm), $(sed -n 's/^PRETTY_NAME="\(.*\)"/\1/p' /etc/os-release 2>/dev/null || :) |
-| ClusterTalk | $(git -C "$top" describe --always --dirty 2>/dev/null || echo 'of a tarball') |
+| ClusterTalk | $(commit) |
 | compiler | $("${compiler:-cc}" --version 2>/dev/null | head -n 1), $flags |
 | libzmq | $(version_of libzmq) |
 | CZMQ | $(version_of libczmq) |

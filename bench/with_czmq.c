@@ -206,6 +206,7 @@ const bench_contestant_t bench_czmq_oneway = {.name = NAME_ONEWAY,
                                               .close = close_end};
 const bench_contestant_t bench_czmq_actor = {.name = NAME_ACTOR,
                                              .may_fail = true,
+                                             .slow = true,
                                              .variant = ACTED,
                                              .open = open_acted,
                                              .join = join_acted,

@@ -139,6 +139,7 @@ static int answer (bench_end_t *end, uint64_t first, uint64_t count)
 
 const bench_contestant_t bench_nng_oneway = {.name = NAME_ONEWAY,
                                              .may_fail = true,
+                                             .slow = true,
                                              .open = open_pipeline,
                                              .join = join,
                                              .push = push,
