@@ -12,8 +12,8 @@
 #include <errno.h>
 
 enum {
-    TICK_MIN_MS = 1, /* between two looks of the own thread that stands by, ... */
-    TICK_MAX_MS = 8  /* ... doubled up to that while leaders come and go */
+    TICK_MIN_MS = 1, /* from the first leader to the own thread's first look, ... */
+    TICK_MAX_MS = 8  /* ... doubled from look to look up to that */
 };
 
 /* who */
@@ -111,8 +111,8 @@ void ctki_lead_stand_by (ctki_lead_t *lead)
             return;
         if (who == VACANT && (called ? ctki_bell_is_called (lead->bell) : same) && take_over (lead))
             return;
-        rest = !called && same; /* the leader stays */
-        tick_us = called || same ? TICK_MIN_MS * CTKI_MS : CTKI_MIN (2 * tick_us, TICK_MAX_MS * CTKI_MS);
+        rest = !called && same && tick_us == TICK_MAX_MS * CTKI_MS; /* the leader stays */
+        tick_us = called ? TICK_MIN_MS * CTKI_MS : CTKI_MIN (2 * tick_us, TICK_MAX_MS * CTKI_MS);
         seen = turns;
     }
 }

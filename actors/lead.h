@@ -5,10 +5,9 @@
  *
  * While somebody leads, the own thread stands by: it sleeps where no message
  * wakes it. When the leader has left, with what it was waiting for, it will be
- * back soon or not at all. So the own thread looks every few milliseconds as
- * long as leaders come and go, and takes over when none came since its last look;
- * while one stays, it sleeps without limit, and the leader wakes it when it
- * leaves. Under load nobody leads: two threads get more done than one.
+ * back soon or not at all. So the own thread looks every few milliseconds, and
+ * takes over when there was none since its last look; when one stays, it sleeps
+ * without limit in the end, and the leader wakes it when it leaves. Under load nobody leads: two threads get more done than one.
  *
  * This is the bookkeeping alone; the rounds are in actor.c.
  */

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -24,11 +25,13 @@
 
 enum {
     BUSY_BYTES = 16 * 1024, /* of small envelopes routed in one pass: more are on their way */
+    LOAD_BYTES = 256 * 1024, /* moved in one round: two threads get more done than one that leads */
     SEND_FRAMES = 256,      /* control frames waiting in libzmq for one connection */
     START_RETRY_MS = 1000,  /* between two tries to start a sender's thread */
     HELP_GAP_US = 20,       /* sends that come so quickly one after the other are load: ... */
     HELPS_MAX = 4,          /* ... helped so often at most, ... */
-    HELP_SENDERS = 4,       /* ... and so many senders each time; the others are rung */
+    HELP_SENDERS = 4,       /* ... and so many senders each time; the others are the router's own */
+    FEW_SENDERS = 2,        /* are woken; of more the router does the work */
     UNBIND_MS = 1000,       /* the longest wait for the port to be free again */
     GOODBYE_MIN_MS = 50,    /* how long a closing server answers at least, ... */
     GOODBYE_MAX_MS = 2000,  /* ... at most, ... */
@@ -159,6 +162,7 @@ static void hand_over (ctki_router_t *router, ctki_peer_t *peer, ctki_item_t *it
         peer->ring = true;
         peer->ring_next = router->ring;
         router->ring = peer;
+        router->rings++;
     }
 }
 
@@ -181,22 +185,23 @@ static void spread (ctki_router_t *router, ctki_item_t *item)
     ctki_item_release (item);
 }
 
-/* Wakes the senders that something was handed over to, but for the first `help`
- * of them, whose work is done here if it can be. */
-static void ring_senders (ctki_router_t *router, int help)
+/* Gets the senders going that something was handed over to: their work is done
+ * here, or they are woken. At most so many; the others wait. */
+static void run_senders (ctki_router_t *router, bool help, unsigned most)
 {
-    while (router->ring) {
+    for (; router->ring && most > 0; most--) {
         ctki_peer_t *peer = router->ring;
         router->ring = peer->ring_next;
+        router->rings--;
         peer->ring = false;
-        if (peer->sender && (help-- <= 0 || !ctki_sender_help (peer->sender)))
+        if (peer->sender && !(help && ctki_sender_help (peer->sender)))
             ctki_sender_ring (peer->sender);
         ctki_peer_release (peer);
     }
 }
 
-/* Everything that was sent since the last time. */
-static void route (ctki_router_t *router, int help)
+/* Hands everything over that was sent since the last time. */
+static void take_sent (ctki_router_t *router)
 {
     ctki_items_t items;
     router->passed = 0;
@@ -209,7 +214,14 @@ static void route (ctki_router_t *router, int help)
         else
             hand_over (router, item->dest, item);
     }
-    ring_senders (router, help);
+}
+
+/* The router's own pass. To wake a few senders lets them work side by side; to
+ * wake many costs more than to do their work. */
+static void route (ctki_router_t *router)
+{
+    take_sent (router);
+    run_senders (router, router->node->helping && router->rings > FEW_SENDERS, UINT_MAX);
 }
 
 /* ---- closing */
@@ -225,7 +237,7 @@ static void drain (ctki_router_t *router, int64_t deadline_us)
 {
     router->phase = DRAINING;
     router->deadline_us = deadline_us;
-    route (router, 0); /* the last of it: nobody sends any more */
+    route (router); /* the last of it: nobody sends any more */
     for (inbound_t *inbound = router->inbounds; inbound; inbound = inbound->next) {
         ctki_in_leave (&inbound->in, ctki_now_us ());
         ctki_router_set_due (router, inbound);
@@ -352,7 +364,7 @@ static void start_sender (ctki_router_t *router, request_t *request)
 static void remove_peer (ctki_router_t *router, request_t *request)
 {
     ctki_peer_t *peer = request->peer;
-    route (router, 0); /* what was accepted before is abandoned */
+    route (router); /* what was accepted before is abandoned */
     if (peer->inbound)
         ctki_router_bury (router, peer->inbound);
     request->sender = peer->sender;
@@ -396,7 +408,7 @@ static void obey (void *self, const ctki_command_t *command)
         start_all (router);
         break;
     case FLUSH:
-        route (router, 0);
+        route (router);
         if (!command->pointer)
             ctki_router_each_peer (router, flush_one, NULL);
         else
@@ -426,7 +438,7 @@ static void obey (void *self, const ctki_command_t *command)
 static int64_t step (void *self, int64_t now_us)
 {
     ctki_router_t *router = self;
-    route (router, 0);
+    route (router);
     ctki_router_take_reports (router, now_us);
     bool more = ctki_router_receive (router, now_us);
     ctki_router_hear_inbox (router, now_us);
@@ -465,7 +477,7 @@ static int64_t after (void *self, int64_t now_us)
 static bool is_busy (void *self)
 {
     const ctki_router_t *router = self;
-    return router->passed >= BUSY_BYTES || router->taken >= BUSY_BYTES;
+    return router->passed + router->taken >= LOAD_BYTES;
 }
 
 static int watched (void *self, int fds[CTKI_ACTOR_FDS])
@@ -525,9 +537,10 @@ static bool help (void *self)
     bool done = router->phase == RUNNING && is_quiet (router, ctki_now_us ());
     if (done) {
         int64_t retry_us = router->retry_us;
-        route (router, HELP_SENDERS);
+        take_sent (router);
+        run_senders (router, true, HELP_SENDERS);
         ctki_count (&router->node->helped, 1);
-        done = ctki_mailbox_park (&router->node->outbox.mailbox) && router->retry_us == retry_us
+        done = !router->ring && ctki_mailbox_park (&router->node->outbox.mailbox) && router->retry_us == retry_us
                && !router->actor.note_level;
     }
     ctki_actor_give_back (&router->actor);
@@ -590,6 +603,7 @@ static const ctki_lead_ops_t lead_ops = {.begin = begin_to_lead, .turn = lead, .
 int ctki_router_accept_help (ctki_router_t *router)
 {
     ctki_node_t *node = router->node;
+    node->helping = true;
     node->outbox.help = help;
     node->outbox.helps = router;
     return ctki_inbox_accept_leaders (&node->inbox, &lead_ops, router);
@@ -712,7 +726,7 @@ uint64_t ctki_router_stop (ctki_router_t **router_p)
     ctki_router_t *router = *router_p;
     *router_p = NULL;
     ctki_actor_stop (&router->actor);
-    route (router, 0);
+    route (router);
     ctki_router_each_peer (router, stop_one, router);
     ctki_actor_drain (&router->actor); /* the senders reported, ... */
     ctki_router_drop_reports (router);

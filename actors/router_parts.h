@@ -54,7 +54,8 @@ struct ctki_router {
     inbound_t *inbounds;   /* all of members */
     inbound_t *tombs;      /* of removed peers: if both come back, nothing is lost (R17); a list, to need no memory */
     inbound_t *due;        /* those with an acknowledgement or an expiry ahead */
-    ctki_peer_t *ring;     /* peers whose sender is to be rung after this pass */
+    ctki_peer_t *ring;     /* peers whose sender is to be run after this pass */
+    unsigned rings;        /* how many */
     int64_t retry_us;      /* when to try again to start threads; CTKI_FOREVER: none failed */
     phase_t phase;
     int64_t deadline_us;   /* of closing */

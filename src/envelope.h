@@ -199,6 +199,8 @@ static inline void ctki_writer_write (ctki_writer_t *writer, const ctki_record_t
         memset (p + need - 8, 0, 8);
     if (record->len)
         memcpy (p + head, data, record->len);
+    __builtin_prefetch (p + need + 64, 1); /* the next one; among many lanes no processor foresees where that is */
+    __builtin_prefetch (p + need + 128, 1);
     run->size += need;
     run->count++;
     run->charge += record->len + CTKI_CHARGE_BYTES;

@@ -14,6 +14,7 @@ typedef struct {
     ctki_session_setup_t setup; /* of every session; peer is filled in for each */
     int64_t started_us;
     bool lazy;
+    bool helping;    /* threads do the work of actors that sleep */
     int64_t spin_us; /* how long a receiver that leads looks again before it sleeps */
     ctki_pool_t *pool;
     ctki_limbo_t limbo;

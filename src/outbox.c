@@ -250,9 +250,15 @@ static void decide (ctki_outbox_t *outbox, waiter_t *waiter, verdict_t verdict, 
 
 /* ---- room */
 
+/* As long as less was admitted than the queue takes beyond what was settled when
+ * that was last looked at, nobody needs to look again. */
 static inline bool has_room (const ctki_outbox_t *outbox, ctki_peer_t *peer)
 {
-    return ctki_peer_queued_bytes (peer) < outbox->queue_bytes;
+    uint64_t admitted = ctki_counted (&peer->admitted_bytes);
+    if (CTKI_LIKELY (admitted < peer->room_bytes))
+        return true;
+    peer->room_bytes = atomic_load (&peer->settled_bytes) + outbox->queue_bytes;
+    return admitted < peer->room_bytes;
 }
 
 static inline void reserve (ctki_peer_t *peer, uint64_t charge)

@@ -45,13 +45,16 @@ struct ctki_ways;
 /* What is known about one peer. Made when it is first needed, so that a listed
  * peer that nobody talks to costs a pointer. Reference-counted. */
 typedef struct ctki_peer {
+    /* What a send looks at and writes, together: with many peers each line of
+     * memory is one more that is not in the cache. Under the outbox's lock. */
     ctalk_pid_t pid;
-    atomic_uint refs;
-
-    /* Under the outbox's lock. */
+    unsigned lane;               /* of the outbox, and 1; 0: none yet */
+    unsigned standing;           /* waiting senders that stand in line here */
+    atomic_bool removed;         /* no longer in the cluster; read without the lock, too */
+    ctki_count_t admitted_bytes; /* the charge of all that was admitted; read without the lock, too */
+    uint64_t room_bytes;         /* to be admitted before settled_bytes is looked at again */
+    ctki_count_t accepted;       /* read without the lock, too */
     char *endpoint;     /* where to connect; NULL: not known yet (its port is the system's choice) */
-    unsigned lane;      /* of the outbox, and 1; 0: none yet */
-    unsigned standing;  /* waiting senders that stand in line here */
     int judged;         /* how it stood to the last broadcast */
     unsigned long mark; /* the last pass over the line that found somebody standing here */
 
@@ -67,15 +70,14 @@ typedef struct ctki_peer {
     struct ctki_peer *gone_next; /* the server's list of removed peers whose figures still move */
 
     /* Atomic, each on its own. */
-    ctki_count_t admitted_bytes; /* the charge of all that was admitted; set under the outbox's lock */
-    ctki_count_t settled_bytes;  /* and of what is no longer queued */
+    atomic_uint refs;
+    ctki_count_t settled_bytes;  /* of admitted_bytes, what is no longer queued */
     atomic_int state;          /* CTALK_STATE_... */
     atomic_int_fast64_t state_since_us;
     atomic_int_fast64_t heard_us; /* when a valid frame last came, on either connection; 0: never */
     ctki_count_t incarnation;     /* as last seen */
-    atomic_bool removed;          /* no longer in the cluster; set under the outbox's lock */
     atomic_bool left;             /* it said goodbye and has not come back */
-    ctki_count_t accepted, delivered, abandoned, in_doubt, skipped;
+    ctki_count_t delivered, abandoned, in_doubt, skipped;
     ctki_count_t refused_full, refused_not_up;
     ctki_count_t received, consumed, no_such_actor;
     ctki_count_t duplicates, malformed, retransmitted, reconnects, rtt_us, rtt_worst_us;
