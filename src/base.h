@@ -15,6 +15,15 @@
 #define CTKI_ASSERT(x) ((x) ? (void) 0 : ctki_assert_failed (#x, __FILE__, __LINE__))
 _Noreturn void ctki_assert_failed (const char *what, const char *file, int line);
 
+/* Gets the line of memory at an address ready to be written to; harmless
+ * wherever the address leads. (The built-in function does the same only for
+ * processors that are named to the compiler. Older ones take it for nothing.) */
+#if defined(__x86_64__)
+#define CTKI_PREFETCH_WRITE(address) __asm__ volatile ("prefetchw (%0)" : : "r"(address))
+#else
+#define CTKI_PREFETCH_WRITE(address) __builtin_prefetch (address, 1)
+#endif
+
 #define CTKI_LIKELY(x) __builtin_expect (!!(x), 1)
 #define CTKI_UNLIKELY(x) __builtin_expect (!!(x), 0)
 #define CTKI_PRINTF(text, first) __attribute__ ((format (printf, text, first)))

@@ -188,6 +188,12 @@ static inline void ctki_writer_close (ctki_writer_t *writer)
     writer->left = 0;
 }
 
+/* How far ahead of the records memory is made ready to be written to. It was last
+ * read on another processor, and the lock of the next send waits until all is
+ * written: so the next few lines, for a lane that is written to again in a
+ * while; and one far ahead, for a lane that is written to all the time. */
+enum { CTKI_AHEAD_BYTES = 768 };
+
 /* Writes a record with its payload behind the records of the open run; it has
  * room for `need` bytes, which is what the record takes. */
 static inline void ctki_writer_write (ctki_writer_t *writer, const ctki_record_t *record, const void *data, size_t need)
@@ -199,8 +205,9 @@ static inline void ctki_writer_write (ctki_writer_t *writer, const ctki_record_t
         memset (p + need - 8, 0, 8);
     if (record->len)
         memcpy (p + head, data, record->len);
-    __builtin_prefetch (p + need + 64, 1); /* the next one; among many lanes no processor foresees where that is */
-    __builtin_prefetch (p + need + 128, 1);
+    CTKI_PREFETCH_WRITE (p + need + 64);
+    CTKI_PREFETCH_WRITE (p + need + 128);
+    CTKI_PREFETCH_WRITE (p + need + CTKI_AHEAD_BYTES);
     run->size += need;
     run->count++;
     run->charge += record->len + CTKI_CHARGE_BYTES;

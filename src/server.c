@@ -5,13 +5,15 @@
  */
 #include <clustertalk.h>
 
-#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "actors/resolver.h"
 #include "actors/router.h"
@@ -88,16 +90,22 @@ static void leave_uncancelled (ctalk_server_t *server, int cancel)
 
 /* ---- making */
 
-static size_t open_fds (void)
+/* How many of `need` descriptors can be had now: they are taken and given back. To
+ * count those that are open takes the longer the more servers there are. -1: ENOMEM. */
+static long free_fds (size_t need)
 {
-    DIR *dir = opendir ("/proc/self/fd");
-    size_t count = 0;
-    if (!dir)
-        return 0;
-    while (readdir (dir))
-        count++;
-    closedir (dir);
-    return count - CTKI_MIN (count, (size_t) 3); /* ".", ".." and the directory's own */
+    int *fds = ctki_alloc (need * sizeof *fds), source = fds ? eventfd (0, EFD_CLOEXEC) : -1;
+    size_t got = 0;
+    if (!fds)
+        return -1;
+    while (source >= 0 && got < need && (fds[got] = fcntl (source, F_DUPFD_CLOEXEC, 0)) >= 0)
+        got++;
+    for (size_t i = 0; i < got; i++)
+        close (fds[i]);
+    if (source >= 0)
+        close (source);
+    ctki_free (fds);
+    return (long) got;
 }
 
 /* libzmq ends the process when it gets no descriptor (pitfall D3): see first
@@ -105,13 +113,15 @@ static size_t open_fds (void)
 static int check_fds (ctalk_pid_t pid, size_t peers, bool lazy, ctalk_error_t *error)
 {
     struct rlimit limit;
-    size_t need = FDS_SERVER + (lazy ? (size_t) FDS_LAZY : FDS_SENDER * peers), used = open_fds ();
-    if (getrlimit (RLIMIT_NOFILE, &limit) || limit.rlim_cur == RLIM_INFINITY || used + need <= limit.rlim_cur)
+    size_t need = FDS_SERVER + (lazy ? (size_t) FDS_LAZY : FDS_SENDER * peers);
+    long there = free_fds (need);
+    if (there < 0)
+        return ctki_error_set (error, ENOMEM, "out of memory");
+    if ((size_t) there == need || getrlimit (RLIMIT_NOFILE, &limit))
         return 0;
     return ctki_error_set (error, EMFILE,
-                           "pid %d needs %zu file descriptors, %zu of %llu are free: raise the limit with ulimit -n",
-                           (int) pid, need, (size_t) limit.rlim_cur - CTKI_MIN (used, (size_t) limit.rlim_cur),
-                           (unsigned long long) limit.rlim_cur);
+                           "pid %d needs %zu file descriptors, %ld of %llu are free: raise the limit with ulimit -n",
+                           (int) pid, need, there, (unsigned long long) limit.rlim_cur);
 }
 
 /* A name of an own interface in Bind: looked up here, since it must be known now. */
