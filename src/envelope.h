@@ -190,9 +190,16 @@ static inline void ctki_writer_close (ctki_writer_t *writer)
 
 /* How far ahead of the records memory is made ready to be written to. It was last
  * read on another processor, and the lock of the next send waits until all is
- * written: so the next few lines, for a lane that is written to again in a
- * while; and one far ahead, for a lane that is written to all the time. */
+ * written. */
 enum { CTKI_AHEAD_BYTES = 768 };
+
+/* The same for a run that is written to again in a while. */
+static inline void ctki_writer_prepare (const ctki_writer_t *writer)
+{
+    const uint8_t *next = writer->open->data + writer->open->size;
+    CTKI_PREFETCH_WRITE (next + 63);
+    CTKI_PREFETCH_WRITE (next + 127);
+}
 
 /* Writes a record with its payload behind the records of the open run; it has
  * room for `need` bytes, which is what the record takes. */
@@ -205,9 +212,7 @@ static inline void ctki_writer_write (ctki_writer_t *writer, const ctki_record_t
         memset (p + need - 8, 0, 8);
     if (record->len)
         memcpy (p + head, data, record->len);
-    CTKI_PREFETCH_WRITE (p + need + 64);
-    CTKI_PREFETCH_WRITE (p + need + 128);
-    CTKI_PREFETCH_WRITE (p + need + CTKI_AHEAD_BYTES);
+    CTKI_PREFETCH_WRITE (p + CTKI_AHEAD_BYTES);
     run->size += need;
     run->count++;
     run->charge += record->len + CTKI_CHARGE_BYTES;

@@ -661,6 +661,7 @@ static inline ctki_writer_t *open_lane (ctki_outbox_t *outbox, ctalk_pid_t pid)
  * a run can grow for. False: nothing was done, it takes the long way. */
 static inline bool send_at_once (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope)
 {
+    const ctki_writer_t *before = outbox->hot;
     ctki_writer_t *writer = outbox->closing ? NULL : open_lane (outbox, envelope->pid);
     if (!writer)
         return false;
@@ -670,6 +671,8 @@ static inline bool send_at_once (ctki_outbox_t *outbox, const ctalk_envelope_t *
         return false;
     reserve (peer, envelope->size + CTKI_CHARGE_BYTES);
     ctki_count_locked (&peer->accepted, 1);
+    if (writer != before)
+        ctki_writer_prepare (writer);
     return true;
 }
 
