@@ -335,7 +335,7 @@ static int open_router (void *self, ctalk_error_t *error)
     const ctki_session_setup_t *setup = &router->node->setup;
     ctki_sock_options_t options = {.send_frames = SEND_FRAMES,
                                    .receive_frames = (int) CTKI_MIN (2 * setup->window_frames, INT32_MAX / 2),
-                                   .frame_bytes = CTKI_FRAME_BYTES_MAX + CTKI_FRAME_SLACK_BYTES,
+                                   .frame_bytes = CTKI_PART_BYTES_MAX + CTKI_FRAME_SLACK_BYTES,
                                    .backlog = router->backlog,
                                    .domain = "clustertalk"};
     router->sock = ctki_sock_router (&options);

@@ -15,7 +15,7 @@
 
 enum {
     STEP_FRAMES = 64,     /* sent and received in one step, at most */
-    SEND_FRAMES = 16,     /* in libzmq's pipe (SNDHWM) */
+    SEND_FRAMES = 64,     /* in libzmq's pipe (SNDHWM) */
     RECEIVE_FRAMES = 1000,
     SEND_BUFFER = 512 * 1024,
     LOOKUP_RETRY_MS = 1000,
@@ -172,7 +172,7 @@ static int new_sockets (ctki_sock_t **dealer, ctki_sock_t **monitor)
 {
     ctki_sock_options_t options = {.send_frames = SEND_FRAMES,
                                    .receive_frames = RECEIVE_FRAMES,
-                                   .frame_bytes = CTKI_FRAME_BYTES_MAX + CTKI_FRAME_SLACK_BYTES,
+                                   .frame_bytes = CTKI_PART_BYTES_MAX + CTKI_FRAME_SLACK_BYTES,
                                    .send_buffer = SEND_BUFFER};
     *dealer = ctki_sock_dealer (&options);
     *monitor = *dealer ? ctki_sock_monitor (*dealer) : NULL;

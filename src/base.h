@@ -38,6 +38,8 @@ enum {
     CTKI_COPY_BYTES = 16384,         /* from here on one that is copied has memory of its own, below it goes into a batch */
     CTKI_LEASE_BYTES = 8192,         /* received frames up to here are copied, larger ones leased (pitfall H1) */
     CTKI_FRAME_BYTES_MAX = 65536,    /* the most that FrameBytes can be: every server takes frames of that size */
+    CTKI_FRAGMENT_FRAMES = 4,        /* a fragment of a large envelope is so much larger: fewer to handle */
+    CTKI_PART_BYTES_MAX = CTKI_FRAGMENT_FRAMES * CTKI_FRAME_BYTES_MAX, /* hence every server takes these */
     CTKI_FRAME_SLACK_BYTES = 512,    /* headers and checksum beside FrameBytes in a libzmq message */
     CTKI_STACK_BYTES = 256 * 1024,   /* of a library thread */
     CTKI_ENDPOINT_BYTES = 320,       /* the longest endpoint in text, its end included */

@@ -180,6 +180,7 @@ static void fill_setup (ctki_node_t *node, ctalk_pid_t pid, const ctalk_config_t
     node->setup = (ctki_session_setup_t) {.self = pid,
                                           .inc = ctki_random64 (),
                                           .frame_bytes = (uint32_t) options->frame_bytes,
+                                          .fragment_bytes = CTKI_FRAGMENT_FRAMES * (uint32_t) options->frame_bytes,
                                           .message_bytes = options->max_message_bytes,
                                           .window_bytes = options->window_bytes,
                                           .window_frames = options->window_frames,

@@ -44,7 +44,8 @@ typedef struct {
     ctalk_pid_t self, peer;
     uint64_t inc; /* own incarnation */
     uint8_t cluster_id[CTKI_CLUSTER_ID_BYTES];
-    uint32_t frame_bytes;
+    uint32_t frame_bytes;    /* a run's frame, at most */
+    uint32_t fragment_bytes; /* a large envelope's, at most; smaller than the former, or 0: as the former */
     uint64_t message_bytes;
     uint64_t window_bytes;
     uint64_t window_frames;

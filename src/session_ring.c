@@ -80,18 +80,27 @@ size_t ctki_ring_cut_run (const ctki_item_t *item, size_t offset, size_t limit, 
     return size;
 }
 
+/* The next fragment of a large envelope of which so much is left: a big one, or
+ * where the credit is too small for that one as large as a frame. */
+static size_t fragment (const ctki_out_t *out, size_t left, uint64_t credit, ctki_sent_t *sent)
+{
+    size_t frame = out->setup.frame_bytes, extra = out->cut == 0 ? CTKI_CHARGE_BYTES : 0;
+    size_t size = CTKI_MIN (left, CTKI_MAX (frame, (size_t) out->setup.fragment_bytes));
+    if (size + extra > credit)
+        size = CTKI_MIN (left, frame);
+    sent->charge = size + extra;
+    sent->count = size == left;
+    return sent->charge <= credit ? size : 0;
+}
+
 /* The next slice of the first item within the credit; its size, 0: none. */
 static size_t slice (const ctki_out_t *out, uint64_t credit, ctki_sent_t *sent)
 {
     ctki_item_t *item = out->queue.head;
     size_t left = item->size - out->cut;
     *sent = (ctki_sent_t){.item = item, .data = item->data + out->cut};
-    if (item->kind == CTKI_LARGE) {
-        size_t size = CTKI_MIN (left, (size_t) out->setup.frame_bytes);
-        sent->charge = size + (out->cut == 0 ? CTKI_CHARGE_BYTES : 0u);
-        sent->count = size == left;
-        return sent->charge <= credit ? size : 0;
-    }
+    if (item->kind == CTKI_LARGE)
+        return fragment (out, left, credit, sent);
     if (out->cut == 0 && item->size <= out->setup.frame_bytes && item->charge <= credit) {
         sent->charge = item->charge;
         sent->count = item->count;

@@ -96,7 +96,7 @@ static void sent_data (const sim_world_t *w, sim_sender_t *sender, const ctki_em
     if (n > stream->given_seq)
         sent_first (w, sender, emit, crc);
     SIM_EXPECT (w, stream->frames[n].crc == crc, "frame %" PRIu64 " changed", n);
-    SIM_EXPECT (w, emit->sent->size > 0 && emit->sent->size <= w->setup.frame_bytes, "a frame of %u bytes",
+    SIM_EXPECT (w, emit->sent->size > 0 && emit->sent->size <= CTKI_MAX (w->setup.frame_bytes, w->setup.fragment_bytes), "a frame of %u bytes",
                 (unsigned) emit->sent->size);
     stream->rewind = false;
     stream->last_seq = n;

@@ -110,6 +110,7 @@ static void choose_setup (sim_world_t *w)
     uint32_t frame = 256u << sim_below (w, 3);
     bool tiny = sim_one_in (w, 3);
     w->setup = (ctki_session_setup_t){.frame_bytes = frame,
+                                      .fragment_bytes = frame * (uint32_t) (w->seed % 5),
                                       .message_bytes = frame * (1 + sim_below (w, 12)),
                                       .window_bytes = frame * (tiny ? 2 : 2 + sim_below (w, 60)),
                                       .window_frames = tiny ? 2 + sim_below (w, 4) : 8 + sim_below (w, 100),

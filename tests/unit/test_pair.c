@@ -429,7 +429,7 @@ static void check_slice (world_t *w, const ctki_emit_t *emit)
     EXPECT (w, n < FRAMES_MAX, "too many frames");
     EXPECT (w, w->slice_crc[n] == 0 || w->slice_crc[n] == crc, "frame %" PRIu64 " changed", n);
     EXPECT (w, n <= w->out.credit_frame && w->out.cut_charge <= w->out.credit_byte, "over credit at %" PRIu64, n);
-    EXPECT (w, emit->sent->size > 0 && emit->sent->size <= w->setup.frame_bytes, "a frame of %u bytes",
+    EXPECT (w, emit->sent->size > 0 && emit->sent->size <= CTKI_MAX (w->setup.frame_bytes, w->setup.fragment_bytes), "a frame of %u bytes",
             (unsigned) emit->sent->size);
     w->slice_crc[n] = crc;
 }
@@ -719,6 +719,7 @@ static void choose_setup (world_t *w)
 {
     uint32_t frame_bytes = 256u << below (w, 3);
     w->setup = (ctki_session_setup_t){.frame_bytes = frame_bytes,
+                                      .fragment_bytes = frame_bytes * (uint32_t) below (w, 5),
                                       .message_bytes = frame_bytes * (1 + below (w, 12)),
                                       .window_bytes = frame_bytes * (2 + below (w, one_in (w, 2) ? 3 : 60)),
                                       .window_frames = one_in (w, 2) ? 8 : 8 + below (w, 100),
