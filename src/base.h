@@ -35,7 +35,7 @@ _Noreturn void ctki_assert_failed (const char *what, const char *file, int line)
 enum {
     CTKI_CHARGE_BYTES = 64,          /* what an envelope costs in a queue or window besides its payload */
     CTKI_LARGE_BYTES = 4096,         /* from here on a payload that is taken over is shared, not copied */
-    CTKI_COPY_BYTES = 16384,         /* from here on one that is copied has memory of its own, below it goes into a batch */
+    CTKI_COPY_BYTES = 24 * 1024 + 1, /* from here on one that is copied has memory of its own, below it goes into a batch */
     CTKI_LEASE_BYTES = 8192,         /* received frames up to here are copied, larger ones leased (pitfall H1) */
     CTKI_FRAME_BYTES_MAX = 65536,    /* the most that FrameBytes can be: every server takes frames of that size */
     CTKI_FRAGMENT_FRAMES = 4,        /* a fragment of a large envelope is so much larger: fewer to handle */

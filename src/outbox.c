@@ -13,7 +13,7 @@ void ctki_outbox_init (ctki_outbox_t *outbox, ctki_pool_t *pool, size_t run_limi
 {
     memset (outbox, 0, sizeof *outbox);
     ctki_mailbox_init (&outbox->mailbox, pool, run_limit);
-    outbox->copy_bytes = CTKI_MAX ((size_t) CTKI_LARGE_BYTES, CTKI_MIN ((size_t) CTKI_COPY_BYTES, run_limit / 4));
+    outbox->copy_bytes = CTKI_MAX ((size_t) CTKI_LARGE_BYTES, CTKI_MIN ((size_t) CTKI_COPY_BYTES, run_limit / 8 * 3 + 1));
     outbox->lane[0] = outbox->hot = &outbox->mailbox.writer;
     outbox->bell = bell;
     outbox->inbox = inbox;

@@ -910,13 +910,13 @@ static void expect_item (ctki_items_t *items, ctki_item_kind_t kind, uint32_t co
     ctki_item_release (item);
 }
 
-/* What is copied goes into a batch up to a quarter of a frame and below 16 KiB;
+/* What is copied goes into a batch up to three eighths of a frame, 24 KiB;
  * what is longer, or taken over, stands alone. */
 START_TEST (batched_or_alone)
 {
     static const struct {
         size_t run_limit, batched;
-    } limits[] = {{RUN_LIMIT, 4095}, {32768, 8191}, {65536, 16383}};
+    } limits[] = {{RUN_LIMIT, 4095}, {32768, 12288}, {65536, 24576}};
     ctki_items_t items;
     size_t batched = limits[_i].batched;
     set_up_with (limits[_i].run_limit);
