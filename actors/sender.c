@@ -366,6 +366,7 @@ static bool emit (ctki_sender_t *sender, int64_t now_us)
         uint8_t scratch[CTKI_SCRATCH_BYTES];
         ctki_part_t parts[2];
         feed (sender);
+        look_at_ways (sender, now_us); /* what was sent after a cut has returned must not pass */
         if (atomic_load_explicit (&sender->flush, memory_order_relaxed) && atomic_exchange (&sender->flush, false))
             ctki_out_flush (&sender->out);
         if (!ctki_out_next (&sender->out, now_us, &next))

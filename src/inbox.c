@@ -428,7 +428,13 @@ bool ctki_inbox_doze (ctki_inbox_t *inbox)
 void ctki_inbox_awake (ctki_inbox_t *inbox)
 {
     uint64_t count;
-    if (!atomic_exchange (&inbox->dozing, false) && read (inbox->lead_fd, &count, sizeof count) < 0)
+    if (!atomic_exchange (&inbox->dozing, false))
+        inbox->roused++;
+    if (CTKI_LIKELY (inbox->roused == 0))
+        return;
+    if (read (inbox->lead_fd, &count, sizeof count) == sizeof count)
+        inbox->roused -= count;
+    else
         CTKI_ASSERT (errno == EAGAIN); /* it is about to be written: the next sleep is a short one */
 }
 

@@ -68,6 +68,7 @@ typedef struct {
     bool led;           /* a receiver leads */
     atomic_bool dozing; /* it sleeps, and wants its descriptor written */
     int lead_fd;        /* that descriptor, an eventfd */
+    uint64_t roused;    /* the leader's: how often it was written, or is about to be, and not read */
     atomic_uint receivers; /* receives that wait, those that just look again among them */
     atomic_uint wakes;     /* receives that are to return EINTR */
     bool closing;

@@ -157,6 +157,14 @@ void ctki_context_unref (void)
 
 /* ---- sockets */
 
+/* Threads of the application use sockets, too, and a signal that hits them while
+ * libzmq looks for commands ends even a call that does not wait. It has done
+ * nothing then. What is lost by that may be a part in the middle of a message. */
+#define UNINTERRUPTED(rc, call)                                                                                        \
+    do                                                                                                                 \
+        (rc) = (call);                                                                                                 \
+    while (CTKI_UNLIKELY ((rc) < 0) && errno == EINTR)
+
 struct ctki_sock {
     void *zmq;
     bool router;
@@ -315,6 +323,20 @@ static void inproc_name (char *name, size_t size)
     snprintf (name, size, "inproc://clustertalk-%lu", number);
 }
 
+static int bind_to (void *zmq, const char *endpoint)
+{
+    int rc;
+    UNINTERRUPTED (rc, zmq_bind (zmq, endpoint));
+    return rc;
+}
+
+static int connect_to (void *zmq, const char *endpoint)
+{
+    int rc;
+    UNINTERRUPTED (rc, zmq_connect (zmq, endpoint));
+    return rc;
+}
+
 int ctki_sock_pair (ctki_sock_t *ends[2])
 {
     char name[64];
@@ -323,7 +345,7 @@ int ctki_sock_pair (ctki_sock_t *ends[2])
     ends[1] = ends[0] ? open_sock (ZMQ_PAIR) : NULL;
     if (ends[1] && !set_int (ends[0]->zmq, ZMQ_SNDHWM, 0) && !set_int (ends[0]->zmq, ZMQ_RCVHWM, 0)
         && !set_int (ends[1]->zmq, ZMQ_SNDHWM, 0) && !set_int (ends[1]->zmq, ZMQ_RCVHWM, 0)
-        && !zmq_bind (ends[0]->zmq, name) && !zmq_connect (ends[1]->zmq, name))
+        && !bind_to (ends[0]->zmq, name) && !connect_to (ends[1]->zmq, name))
         return 0;
     int code = errno;
     ctki_sock_close (&ends[0]);
@@ -404,10 +426,11 @@ int ctki_sock_fd (ctki_sock_t *sock)
 
 unsigned ctki_sock_events (ctki_sock_t *sock)
 {
-    int events = 0;
+    int events = 0, rc;
     size_t size = sizeof events;
     sock->dry = false;
-    if (zmq_getsockopt (sock->zmq, ZMQ_EVENTS, &events, &size))
+    UNINTERRUPTED (rc, zmq_getsockopt (sock->zmq, ZMQ_EVENTS, &events, &size));
+    if (rc)
         return 0;
     sock->dry = !(events & ZMQ_POLLIN);
     return (events & ZMQ_POLLIN ? (unsigned) CTKI_READABLE : 0) | (events & ZMQ_POLLOUT ? (unsigned) CTKI_WRITABLE : 0);
@@ -459,7 +482,9 @@ static int send_part (ctki_sock_t *sock, const ctki_part_t *part, int flags)
         return -1;
     if (sock->inproc)
         ORDER_RELEASE (); /* of what was just filled in */
-    if (zmq_msg_send (&msg, sock->zmq, ZMQ_DONTWAIT | flags) >= 0)
+    int rc;
+    UNINTERRUPTED (rc, zmq_msg_send (&msg, sock->zmq, ZMQ_DONTWAIT | flags));
+    if (rc >= 0)
         return 0;
     int code = errno;
     zmq_msg_close (&msg); /* the caller of a failed send still owns it (pitfall E7) */
@@ -474,7 +499,9 @@ static int send_rid (ctki_sock_t *sock, uint64_t rid)
 {
     uint8_t id[RID_BYTES] = {0};
     ctki_put32 (id + 1, (uint32_t) rid);
-    return zmq_send (sock->zmq, id, sizeof id, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0 ? -1 : 0;
+    int rc;
+    UNINTERRUPTED (rc, zmq_send (sock->zmq, id, sizeof id, ZMQ_DONTWAIT | ZMQ_SNDMORE));
+    return rc < 0 ? -1 : 0;
 }
 
 /* It is what zmq_recv relies on itself before it blocks: having found nothing it
@@ -499,7 +526,8 @@ int ctki_sock_send (ctki_sock_t *sock, uint64_t rid, const ctki_part_t *parts, i
         /* Out of memory between two parts: end the message, so that the next
          * one begins where it should; the session takes it as lost. */
         int code = errno;
-        zmq_send (sock->zmq, "", 0, ZMQ_DONTWAIT);
+        int rc;
+        UNINTERRUPTED (rc, zmq_send (sock->zmq, "", 0, ZMQ_DONTWAIT));
         errno = code;
         return -1;
     }
@@ -517,7 +545,8 @@ static zmq_msg_t *raw (ctki_message_t *message, int part)
 static int receive_rid (ctki_sock_t *sock, uint64_t *rid)
 {
     uint8_t id[RID_BYTES + 1];
-    int size = zmq_recv (sock->zmq, id, sizeof id, ZMQ_DONTWAIT);
+    int size;
+    UNINTERRUPTED (size, zmq_recv (sock->zmq, id, sizeof id, ZMQ_DONTWAIT));
     if (size < 0)
         return -1;
     *rid = size == RID_BYTES && id[0] == 0 ? UINT64_C (1) << 32 | ctki_get32 (id + 1) : 0;
@@ -539,7 +568,9 @@ int ctki_sock_receive (ctki_sock_t *sock, ctki_message_t *message)
         bool wanted = message->count < CTKI_MESSAGE_PARTS;
         zmq_msg_t *msg = wanted ? raw (message, message->count) : &spare;
         zmq_msg_init (msg);
-        if (zmq_msg_recv (msg, sock->zmq, ZMQ_DONTWAIT) < 0) {
+        int rc;
+        UNINTERRUPTED (rc, zmq_msg_recv (msg, sock->zmq, ZMQ_DONTWAIT));
+        if (rc < 0) {
             int code = errno;
             sock->dry = code == EAGAIN && message->count == 0 && !sock->router;
             zmq_msg_close (msg);
@@ -634,15 +665,14 @@ int ctki_pipe_send (ctki_sock_t *end, const void *data, size_t size)
 {
     int rc;
     ORDER_RELEASE ();
-    do /* application threads ring, too: a signal must not lose it */
-        rc = zmq_send (end->zmq, data, size, ZMQ_DONTWAIT);
-    while (rc < 0 && errno == EINTR);
+    UNINTERRUPTED (rc, zmq_send (end->zmq, data, size, ZMQ_DONTWAIT));
     return rc < 0 ? -1 : 0;
 }
 
 int ctki_pipe_receive (ctki_sock_t *end, void *data, size_t size)
 {
-    int got = zmq_recv (end->zmq, data, size, ZMQ_DONTWAIT);
+    int got;
+    UNINTERRUPTED (got, zmq_recv (end->zmq, data, size, ZMQ_DONTWAIT));
     if (got >= 0)
         ORDER_ACQUIRE ();
     return got;

@@ -35,5 +35,6 @@ Suite *ctki_suite_abuse (void);
 Suite *ctki_suite_events (void);
 Suite *ctki_suite_cut (void);
 Suite *ctki_suite_raft (void);
+Suite *ctki_suite_help (void);
 
 #endif

@@ -37,6 +37,9 @@ ctalk_config_t *ctki_cluster_config (size_t count, const uint16_t *ports, const 
 {
     ctalk_config_t *config = ctalk_config_new ();
     ck_assert_ptr_nonnull (config);
+    const char *help = getenv ("CTALK_TEST_HELP");
+    if (help && help[0])
+        ctki_cluster_set (config, CTKI_OPTIONS ("Help", help));
     ctki_cluster_set (config, options);
     for (size_t i = 0; i < count; i++)
         ctki_cluster_list (config, (ctalk_pid_t) i + 1, ports ? ports[i] : 0);

@@ -22,7 +22,8 @@ enum { CTKI_CLUSTER_MAX = 16 };
 #define CTKI_FAST_FAILURE                                                                                              \
     "HeartbeatMs", ctki_test_ms_text (100), "SuspectMs", ctki_test_ms_text (300), "DownMs", ctki_test_ms_text (700)
 
-/* A config of the pids 1 ... count on 127.0.0.1; ports NULL: the system chooses. Fails the test when it cannot. */
+/* A config of the pids 1 ... count on 127.0.0.1; ports NULL: the system chooses. Fails the test when it cannot.
+ * CTALK_TEST_HELP (on, off) in the environment: the option Help, unless the test sets it itself. */
 ctalk_config_t *ctki_cluster_config (size_t count, const uint16_t *ports, const char *const *options);
 
 /* Sets options; NULL: none. */

@@ -16,7 +16,8 @@
     SUITE (mailbox)                                                                                                    \
     SUITE (inbox)                                                                                                      \
     SUITE (outbox)                                                                                                     \
-    SUITE (actor)
+    SUITE (actor)                                                                                                      \
+    SUITE (lead)
 #else
 #define SUITES                                                                                                         \
     SUITE (error)                                                                                                      \
@@ -39,6 +40,7 @@
     SUITE (inbox)                                                                                                      \
     SUITE (outbox)                                                                                                     \
     SUITE (actor)                                                                                                      \
+    SUITE (lead)                                                                                                       \
     SUITE (table_in)                                                                                                   \
     SUITE (table_out)                                                                                                  \
     SUITE (session)                                                                                                    \

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "src/inbox.h"
 #include "src/mem.h"
@@ -903,6 +904,47 @@ START_TEST (event_no_memory)
 }
 END_TEST
 
+static bool begin_nothing (void *self)
+{
+    (void) self;
+    return false;
+}
+
+static bool is_readable (int fd)
+{
+    struct pollfd item = {.fd = fd, .events = POLLIN};
+    return poll (&item, 1, 0) == 1;
+}
+
+/* Who rouses the leader says so first and writes its descriptor then. If the leader is awake by that time, for another
+ * reason, one sleep of it is a short one, and no more. */
+START_TEST (roused_late)
+{
+    static const ctki_lead_ops_t ops = {.begin = begin_nothing};
+    uint64_t one = 1;
+    set_up ();
+    ck_assert_int_eq (ctki_inbox_accept_leaders (&inbox, &ops, NULL), 0);
+    for (int late = 0; late < 3; late++) {
+        ck_assert (ctki_inbox_doze (&inbox));
+        ck_assert (!is_readable (inbox.lead_fd));
+        ck_assert (atomic_exchange (&inbox.dozing, false)); /* a thread that rouses it gets so far, ... */
+        ctki_inbox_awake (&inbox);
+        if (late == 1) { /* and a second one is in time */
+            ck_assert (ctki_inbox_doze (&inbox));
+            ctki_inbox_wake (&inbox);
+            ctki_inbox_awake (&inbox);
+            atomic_store (&inbox.wakes, 0);
+        }
+        ck_assert_int_eq (write (inbox.lead_fd, &one, sizeof one), sizeof one); /* ... and goes on */
+        ck_assert (ctki_inbox_doze (&inbox));
+        ck_assert (is_readable (inbox.lead_fd));
+        ctki_inbox_awake (&inbox);
+        ck_assert_msg (!is_readable (inbox.lead_fd), "the leader never sleeps again");
+    }
+    tear_down ();
+}
+END_TEST
+
 Suite *ctki_suite_inbox (void)
 {
     Suite *suite = suite_create ("inbox");
@@ -937,6 +979,7 @@ Suite *ctki_suite_inbox (void)
     tcase_add_test (tcase, fates);
     tcase_add_test (tcase, closed_with_events);
     tcase_add_test (tcase, event_no_memory);
+    tcase_add_test (tcase, roused_late);
     suite_add_tcase (suite, tcase);
     return suite;
 }

@@ -6,6 +6,8 @@
 #include <check.h>
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -15,10 +17,11 @@
 
 #include "src/mem.h"
 #include "src/sock.h"
-#include "tests/support/ports.h"
 #include "tests/support/leaks.h"
 #include "tests/support/payload.h"
+#include "tests/support/ports.h"
 #include "tests/support/scale.h"
+#include "tests/support/thread.h"
 
 Suite *ctki_suite_sock (void);
 
@@ -134,6 +137,75 @@ START_TEST (round_trip)
     tear_down (); /* libzmq has let go of the buf then at the latest */
     ck_assert_uint_eq (atomic_load (&buf->refs), 1);
     ctki_buf_release (buf, 1);
+}
+END_TEST
+
+static void nothing (int signal_number)
+{
+    (void) signal_number;
+}
+
+static atomic_bool pestered;
+
+static bool pester (void *arg, ctki_trouble_t *trouble)
+{
+    (void) trouble;
+    while (!atomic_load (&pestered)) {
+        (void) pthread_kill (*(const pthread_t *) arg, SIGUSR1);
+        sched_yield ();
+    }
+    return true;
+}
+
+/* Sends or receives when there is room or something; nothing else ends a call. */
+static void send_row (ctki_sock_t *sock, uint64_t rid, int64_t number)
+{
+    ctki_part_t parts[2] = {{.data = &number, .size = sizeof number}, {.data = "tail", .size = 4}};
+    int64_t end_ms = ctki_test_now_ms () + ctki_test_long_ms ();
+    while (ctki_sock_send (sock, rid, parts, 2)) {
+        ck_assert_msg (errno == EAGAIN, "a send fails: %s", strerror (errno));
+        ck_assert (ctki_test_now_ms () < end_ms);
+    }
+}
+
+static void receive_row (ctki_sock_t *sock, uint64_t rid, int64_t number)
+{
+    ctki_message_t message;
+    int64_t end_ms = ctki_test_now_ms () + ctki_test_long_ms ();
+    while (ctki_sock_receive (sock, &message)) {
+        ck_assert_msg (errno == EAGAIN, "a receive fails: %s", strerror (errno));
+        ck_assert (ctki_test_now_ms () < end_ms);
+    }
+    ck_assert_msg (message.count == 2 && message.rid == rid && is_text (&message, 1, "tail")
+                       && memcmp (message.data[0], &number, sizeof number) == 0,
+                   "message %d is spoiled: %d parts, connection %d", (int) number, message.count, (int) message.rid);
+    ctki_message_close (&message);
+}
+
+/* Threads of the application use sockets, too: signals that hit them end no call, and spoil no message. */
+START_TEST (signals)
+{
+    enum { AT_ONCE = 60 };
+    struct sigaction action = {.sa_handler = nothing}, old;
+    pthread_t self = pthread_self ();
+    ctki_test_thread_t thread;
+    set_up (TCP);
+    uint64_t rid = connect_dealer ();
+    ck_assert_int_eq (sigaction (SIGUSR1, &action, &old), 0);
+    atomic_store (&pestered, false);
+    ctki_test_thread_start (&thread, pester, &self);
+    int64_t count = (int64_t) ctki_test_count (2000);
+    for (int64_t i = 0; i < count; i++)
+        for (int way = 0; way < 2; way++) {
+            for (int64_t j = 0; j < AT_ONCE; j++)
+                send_row (way ? router : dealer, way ? rid : 0, i + j);
+            for (int64_t j = 0; j < AT_ONCE; j++)
+                receive_row (way ? dealer : router, way ? 0 : rid, i + j);
+        }
+    atomic_store (&pestered, true);
+    ctki_test_thread_join (&thread);
+    ck_assert_int_eq (sigaction (SIGUSR1, &old, NULL), 0);
+    tear_down ();
 }
 END_TEST
 
@@ -503,6 +575,7 @@ Suite *ctki_suite_sock (void)
     TCase *tcase = ctki_leaks_tcase ("sock", 60);
     add_libzmq (tcase);
     tcase_add_loop_test (tcase, round_trip, 0, TRANSPORTS);
+    tcase_add_test (tcase, signals);
     tcase_add_test (tcase, owned);
     tcase_add_loop_test (tcase, unreachable, 0, TRANSPORTS);
     tcase_add_test (tcase, no_connection);
