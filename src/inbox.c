@@ -134,27 +134,38 @@ void ctki_inbox_read (ctki_inbox_t *inbox, const ctki_flow_t *flow, ctki_flow_t 
 
 /* ---- filling */
 
-static void signal_fd (const ctki_inbox_t *inbox)
+/* Nobody is cancelled within, holding the lock. */
+static void write_fd (int fd)
 {
     uint64_t one = 1;
-    if (inbox->fd >= 0 && write (inbox->fd, &one, sizeof one) < 0)
+    int cancel = ctki_cancel_disable ();
+    if (write (fd, &one, sizeof one) < 0)
         CTKI_ASSERT (errno == EAGAIN); /* it is readable already */
+    ctki_cancel_restore (cancel);
+}
+
+static void signal_fd (const ctki_inbox_t *inbox)
+{
+    if (inbox->fd >= 0)
+        write_fd (inbox->fd);
 }
 
 static void clear_fd (const ctki_inbox_t *inbox)
 {
     uint64_t count;
-    if (inbox->fd >= 0 && read (inbox->fd, &count, sizeof count) < 0)
+    if (inbox->fd < 0)
+        return;
+    int cancel = ctki_cancel_disable ();
+    if (read (inbox->fd, &count, sizeof count) < 0)
         CTKI_ASSERT (errno == EAGAIN);
+    ctki_cancel_restore (cancel);
 }
 
 /* The leader sleeps: wake it. Async-signal-safe. */
 static void rouse (ctki_inbox_t *inbox)
 {
-    uint64_t one = 1;
-    if (atomic_load (&inbox->dozing) && atomic_exchange (&inbox->dozing, false)
-        && write (inbox->lead_fd, &one, sizeof one) < 0)
-        CTKI_ASSERT (errno == EAGAIN); /* it is readable already */
+    if (atomic_load (&inbox->dozing) && atomic_exchange (&inbox->dozing, false))
+        write_fd (inbox->lead_fd);
 }
 
 /* With the lock held; returns whether somebody waits for it at the gate. A
@@ -465,7 +476,9 @@ static int lead (ctki_inbox_t *inbox, wait_t *wait)
     inbox->led = wait->leads = true;
     ctki_lock_release (&inbox->lock);
     bool busy = false;
+    int cancel = ctki_cancel_disable ();
     int rc = inbox->lead->turn (inbox->leads, wait->deadline_us, &busy);
+    ctki_cancel_restore (cancel);
     ctki_lock_take (&inbox->lock);
     if (busy)
         end_lead (inbox, wait, true);
@@ -532,12 +545,21 @@ static inline bool take_quickly (ctki_inbox_t *inbox, ctalk_envelope_t *envelope
     return taken;
 }
 
+/* A flow has come to where the router wants to know. */
+static void tell_router (ctki_inbox_t *inbox)
+{
+    int cancel = ctki_cancel_disable ();
+    if (!inbox->lead || !inbox->lead->serve (inbox->leads))
+        ctki_bell_ring (inbox->bell);
+    ctki_cancel_restore (cancel);
+}
+
 /* Not inlined: what it needs would be saved and restored on the quick way, too. */
 __attribute__ ((noinline)) static int take_slowly (ctki_inbox_t *inbox, ctalk_envelope_t *envelopes, size_t capacity,
                                                    int timeout_ms, uint64_t *local_charge)
 {
     wait_t wait = {.deadline_us = -1};
-    int taken = 0, error = 0, cancel = ctki_cancel_disable ();
+    int taken = 0, error = 0;
     bool ring = false;
     ctki_lock_take (&inbox->lock);
     while (taken == 0 && error == 0) {
@@ -560,9 +582,8 @@ __attribute__ ((noinline)) static int take_slowly (ctki_inbox_t *inbox, ctalk_en
     ctki_lock_release (&inbox->lock);
     if (pass_on)
         ctki_gate_open_one (&inbox->gate);
-    if (ring && (!inbox->lead || !inbox->lead->serve (inbox->leads)))
-        ctki_bell_ring (inbox->bell);
-    ctki_cancel_restore (cancel);
+    if (CTKI_UNLIKELY (ring))
+        tell_router (inbox);
     if (error) {
         errno = error;
         return -1;

@@ -23,6 +23,17 @@ void ctki_bell_fini (ctki_bell_t *bell)
     pthread_mutex_destroy (&bell->lock);
 }
 
+/* Nobody is cancelled within. */
+static int send_to (ctki_bell_t *bell, const void *data, size_t size)
+{
+    int cancel = ctki_cancel_disable ();
+    pthread_mutex_lock (&bell->lock);
+    int rc = ctki_pipe_send (bell->end, data, size);
+    pthread_mutex_unlock (&bell->lock);
+    ctki_cancel_restore (cancel);
+    return rc;
+}
+
 /* Counted first, then whoever stands by is looked for, who does not poll the pipe. */
 static void count_call (ctki_bell_t *bell)
 {
@@ -35,9 +46,7 @@ void ctki_bell_ring (ctki_bell_t *bell)
 {
     if (atomic_exchange (&bell->rung, true))
         return; /* the actor has not heard the last one yet */
-    pthread_mutex_lock (&bell->lock);
-    int rc = ctki_pipe_send (bell->end, &RING, 1);
-    pthread_mutex_unlock (&bell->lock);
+    int rc = send_to (bell, &RING, 1);
     if (rc)
         ctki_bell_heard (bell);
     count_call (bell);
@@ -46,9 +55,7 @@ void ctki_bell_ring (ctki_bell_t *bell)
 int ctki_bell_command (ctki_bell_t *bell, const void *command, size_t size)
 {
     CTKI_ASSERT (size > 1);
-    pthread_mutex_lock (&bell->lock);
-    int rc = ctki_pipe_send (bell->end, command, size);
-    pthread_mutex_unlock (&bell->lock);
+    int rc = send_to (bell, command, size);
     count_call (bell);
     return rc;
 }

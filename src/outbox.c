@@ -696,7 +696,7 @@ __attribute__ ((noinline)) static int send_slowly (ctki_outbox_t *outbox, const 
 {
     int64_t deadline_us = -1;
     size_t accepted = 0;
-    int rc = 0, cancel = ctki_cancel_disable ();
+    int rc = 0;
     while (accepted < count && rc == 0) {
         const ctalk_envelope_t *envelope = &envelopes[accepted];
         rc = check (outbox, envelope);
@@ -708,7 +708,6 @@ __attribute__ ((noinline)) static int send_slowly (ctki_outbox_t *outbox, const 
         } else
             rc = send_small (outbox, envelope, count - accepted, &accepted, timeout_ms, &deadline_us);
     }
-    ctki_cancel_restore (cancel);
     if (rc)
         errno = rc;
     return accepted > 0 || rc == 0 ? (int) accepted : -1;

@@ -2,6 +2,8 @@
  * test_interrupt.c - a signal handler that runs in a waiting thread ends the wait
  * with EINTR, with SA_RESTART and without, and nothing is sent or taken.
  */
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 
@@ -170,6 +172,72 @@ START_TEST (blocked_signal)
 }
 END_TEST
 
+/* ---- cancelling */
+
+static atomic_bool came_back;
+
+typedef struct {
+    pthread_t thread;
+    int call;
+} cancelled_t;
+
+enum { RECEIVES, SENDS, FLUSHES, WAITS_UP, CANCELLED_CALLS };
+
+/* Each ends by itself: the first one by what it gets, the others after their time. */
+static void make_call (int call)
+{
+    enum { MS = 200 };
+    char data[1000] = {0};
+    ctalk_envelope_t envelope = {0};
+    switch (call) {
+    case RECEIVES:
+        if (ctalk_recv (cluster.server[1], &envelope, -1) == 0)
+            ctalk_envelope_close (&envelope);
+        break;
+    case SENDS:
+        envelope = ctki_traffic_envelope (cluster.absent, 1, data, sizeof data);
+        (void) ctalk_send (cluster.server[1], &envelope, MS);
+        break;
+    case FLUSHES:
+        (void) ctalk_server_flush (cluster.server[1], cluster.absent, MS);
+        break;
+    default:
+        (void) ctalk_server_wait_up (cluster.server[1], SIZE_MAX, MS);
+    }
+}
+
+static void *run_cancelled (void *arg)
+{
+    cancelled_t *thread = arg;
+    make_call (thread->call);
+    atomic_store (&came_back, true);
+    pthread_testcancel ();
+    return NULL; /* not reached */
+}
+
+/* A thread that is cancelled within a call ends after it, and the server works on: no lock is left behind, nobody leads
+ * any more. */
+START_TEST (cancelled)
+{
+    cancelled_t thread = {.call = _i};
+    void *result = NULL;
+    atomic_store (&came_back, false);
+    ck_assert_int_eq (pthread_create (&thread.thread, NULL, run_cancelled, &thread), 0);
+    for (int i = 0; i < 20; i++) /* whenever it comes: before the call, at its beginning, in its midst */
+        sched_yield ();
+    ck_assert_int_eq (pthread_cancel (thread.thread), 0);
+    if (_i == RECEIVES)
+        ctki_traffic_send (cluster.server[2], 1, 1, "for the cancelled one");
+    ck_assert_int_eq (pthread_join (thread.thread, &result), 0);
+    ck_assert_ptr_eq (result, PTHREAD_CANCELED);
+    ck_assert (atomic_load (&came_back));
+    ctki_traffic_send (cluster.server[1], 2, 2, "there");
+    ctki_traffic_expect (cluster.server[2], 1, 2, "there");
+    ctki_traffic_send (cluster.server[2], 1, 3, "and back");
+    ctki_traffic_expect (cluster.server[1], 2, 3, "and back");
+}
+END_TEST
+
 Suite *ctki_suite_interrupt (void)
 {
     Suite *suite = suite_create ("interrupt");
@@ -178,6 +246,7 @@ Suite *ctki_suite_interrupt (void)
     tcase_add_loop_test (tcase, without_restart, 0, CALLS);
     tcase_add_loop_test (tcase, with_restart, 0, CALLS);
     tcase_add_test (tcase, blocked_signal);
+    tcase_add_loop_test (tcase, cancelled, 0, CANCELLED_CALLS);
     suite_add_tcase (suite, tcase);
     return suite;
 }
