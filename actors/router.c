@@ -204,16 +204,18 @@ static void run_senders (ctki_router_t *router, bool help, unsigned most)
 static void take_sent (ctki_router_t *router)
 {
     ctki_items_t items;
-    router->passed = 0;
+    size_t passed = 0;
+    atomic_store_explicit (&router->passed, 0, memory_order_relaxed);
     if (!ctki_outbox_take (&router->node->outbox, &items))
         return;
     for (ctki_item_t *item; (item = ctki_items_take (&items));) {
-        router->passed += item->kind == CTKI_RUN ? item->size : 0;
+        passed += item->kind == CTKI_RUN ? item->size : 0;
         if (item->many)
             spread (router, item);
         else
             hand_over (router, item->dest, item);
     }
+    atomic_store_explicit (&router->passed, passed, memory_order_relaxed);
 }
 
 /* The router's own pass. To wake a few senders lets them work side by side; to
@@ -222,6 +224,12 @@ static void route (ctki_router_t *router)
 {
     take_sent (router);
     run_senders (router, router->node->helping && router->rings > FEW_SENDERS, UINT_MAX);
+}
+
+/* Whether the last pass shows that more is on its way. */
+static bool passed_much (const ctki_router_t *router)
+{
+    return atomic_load_explicit (&router->passed, memory_order_relaxed) >= BUSY_BYTES;
 }
 
 /* ---- closing */
@@ -458,7 +466,7 @@ static int64_t step (void *self, int64_t now_us)
 static bool park (void *self)
 {
     ctki_router_t *router = self;
-    return router->passed < BUSY_BYTES && ctki_mailbox_park (&router->node->outbox.mailbox)
+    return !passed_much (router) && ctki_mailbox_park (&router->node->outbox.mailbox)
            && ctki_sock_is_dry (router->sock);
 }
 
@@ -468,7 +476,7 @@ static bool park (void *self)
 static int64_t after (void *self, int64_t now_us)
 {
     ctki_router_t *router = self;
-    if (router->passed < BUSY_BYTES)
+    if (!passed_much (router))
         return CTKI_FOREVER;
     sched_yield ();
     return now_us;
@@ -477,7 +485,7 @@ static int64_t after (void *self, int64_t now_us)
 static bool is_busy (void *self)
 {
     const ctki_router_t *router = self;
-    return router->passed + router->taken >= LOAD_BYTES;
+    return atomic_load_explicit (&router->passed, memory_order_relaxed) + router->taken >= LOAD_BYTES;
 }
 
 static int watched (void *self, int fds[CTKI_ACTOR_FDS])

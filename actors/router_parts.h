@@ -66,7 +66,7 @@ struct ctki_router {
     ctki_report_t *reports, **reports_end; /* of senders, to be dealt with */
     int64_t reports_us;    /* when to try again to deal with them; CTKI_FOREVER: no need */
     uint64_t abandoned;    /* in closing, of peers without a sender */
-    size_t passed;         /* bytes of small envelopes that the last pass routed */
+    atomic_size_t passed;  /* bytes of small envelopes that the last pass routed; looked at without the lock, too */
     size_t taken;          /* bytes that the last step received */
     uint64_t lot;          /* drawn for the next tick that needs one; 0: not yet */
     int64_t helped_us;     /* when a sending thread last wanted to help */
