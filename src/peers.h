@@ -50,20 +50,20 @@ typedef struct ctki_peer {
     ctalk_pid_t pid;
     unsigned lane;               /* of the outbox, and 1; 0: none yet */
     unsigned standing;           /* waiting senders that stand in line here */
-    atomic_bool removed;         /* no longer in the cluster; read without the lock, too */
+    int judged;                  /* how it stood to the last broadcast */
     ctki_count_t admitted_bytes; /* the charge of all that was admitted; read without the lock, too */
     uint64_t room_bytes;         /* to be admitted before settled_bytes is looked at again */
     ctki_count_t accepted;       /* read without the lock, too */
-    char *endpoint;     /* where to connect; NULL: not known yet (its port is the system's choice) */
-    int judged;         /* how it stood to the last broadcast */
-    unsigned long mark; /* the last pass over the line that found somebody standing here */
+    unsigned long mark;          /* the last pass over the line that found somebody standing here */
+    char *endpoint;              /* where to connect; NULL: not known yet (its port is the system's choice) */
+    atomic_bool removed;         /* no longer in the cluster; read without the lock, too */
 
     /* The router's alone. */
     struct ctki_sender *sender; /* NULL: not started */
     struct ctki_inbound *inbound; /* the receiving half; NULL: nothing came yet */
-    bool ring;                  /* its mailbox got something in this step */
     struct ctki_peer *ring_next;
     int told;                   /* the state that was told last, CTALK_STATE_... */
+    bool ring;                  /* its mailbox got something in this step */
 
     struct ctki_inlet *state_event; /* under the inbox's lock: its state in the inbox, with nothing of it behind */
 
@@ -71,18 +71,18 @@ typedef struct ctki_peer {
 
     /* Atomic, each on its own. */
     atomic_uint refs;
-    ctki_count_t settled_bytes;  /* of admitted_bytes, what is no longer queued */
     atomic_int state;          /* CTALK_STATE_... */
+    ctki_count_t settled_bytes;  /* of admitted_bytes, what is no longer queued */
     atomic_int_fast64_t state_since_us;
     atomic_int_fast64_t heard_us; /* when a valid frame last came, on either connection; 0: never */
     ctki_count_t incarnation;     /* as last seen */
-    atomic_bool left;             /* it said goodbye and has not come back */
     ctki_count_t delivered, abandoned, in_doubt, skipped;
     ctki_count_t refused_full, refused_not_up;
     ctki_count_t received, consumed, no_such_actor;
     ctki_count_t duplicates, malformed, retransmitted, reconnects, rtt_us, rtt_worst_us;
     ctki_count_t rebuilt, restarts, stuck_ms;
     atomic_uint reason; /* why it is not up, CTALK_WHY_... */
+    atomic_bool left;   /* it said goodbye and has not come back */
 
     /* Cuts and impairments of the ways to and from it; NULL: there never were any. */
     _Atomic (struct ctki_ways *) ways;
