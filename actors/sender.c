@@ -15,6 +15,7 @@
 
 enum {
     STEP_FRAMES = 64,     /* sent and received in one step, at most */
+    HELP_FRAMES = 8,      /* sent in its place by another thread, at most; with more to do, two threads do it */
     SEND_FRAMES = 64,     /* in libzmq's pipe (SNDHWM) */
     RECEIVE_FRAMES = 1000,
     SEND_BUFFER = 512 * 1024,
@@ -359,9 +360,9 @@ static void feed (ctki_sender_t *sender)
 }
 
 /* Returns whether there may be more. */
-static bool emit (ctki_sender_t *sender, int64_t now_us)
+static bool emit (ctki_sender_t *sender, int64_t now_us, int most)
 {
-    for (int i = 0; i < STEP_FRAMES; i++) {
+    for (int i = 0; i < most; i++) {
         ctki_emit_t next;
         uint8_t scratch[CTKI_SCRATCH_BYTES];
         ctki_part_t parts[2];
@@ -603,7 +604,7 @@ static bool exchange (ctki_sender_t *sender, int64_t now_us)
     if (!more)
         keep_link (sender, now_us);
     count_carried (sender); /* before any of it goes out */
-    return emit (sender, now_us) || more;
+    return emit (sender, now_us, STEP_FRAMES) || more;
 }
 
 /* When the next step is due if nothing happens. */
@@ -666,7 +667,7 @@ bool ctki_sender_help (ctki_sender_t *sender)
     if (plain)
         look_at_ways (sender, now_us);
     if (plain && !sender->bad_out && !sender->bad_in) {
-        done = !emit (sender, now_us) && park (sender) && next_due (sender) >= sender->actor.sleeps_us;
+        done = !emit (sender, now_us, HELP_FRAMES) && park (sender) && next_due (sender) >= sender->actor.sleeps_us;
         sender->helped = true;
         ctki_count (&sender->node->helped, 1);
     }
