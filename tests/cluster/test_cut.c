@@ -748,7 +748,7 @@ START_TEST (in_a_child)
 {
     ctki_process_t process;
     ctki_cluster_open_up (&cluster, 2, NULL);
-    ctki_process_start (&process, use_in_child, cluster.server[1]);
+    ctki_process_copy (&process, use_in_child, cluster.server[1]);
     ctki_process_join (&process, ctki_test_long_ms ());
     ctki_traffic_exchange (&cluster, 10);
     ctki_cluster_close (&cluster);

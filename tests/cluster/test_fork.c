@@ -41,7 +41,7 @@ START_TEST (child_cannot_use_it)
 {
     ctki_process_t process;
     ctki_cluster_open_up (&cluster, 2, NULL);
-    ctki_process_start (&process, use_in_child, cluster.server[1]);
+    ctki_process_copy (&process, use_in_child, cluster.server[1]);
     ctki_process_join (&process, ctki_test_long_ms ());
     ctki_traffic_exchange (&cluster, 100);
     ctki_cluster_close (&cluster);
@@ -73,7 +73,7 @@ START_TEST (fork_under_load)
     ctki_test_thread_start (&threads[0], ctki_traffic_stream, &stream);
     ctki_test_thread_start (&threads[1], ctki_traffic_drain, &drain);
     for (int i = 0; i < 5; i++) {
-        ctki_process_start (&process, close_in_child, &cluster);
+        ctki_process_copy (&process, close_in_child, &cluster);
         ctki_process_join (&process, ctki_test_long_ms ());
     }
     ctki_test_thread_join (&threads[0]);
@@ -108,7 +108,7 @@ START_TEST (child_makes_its_own)
 {
     ctki_process_t process;
     ctki_cluster_open_up (&cluster, 2, NULL);
-    ctki_process_start (&process, own_servers_in_child, &cluster);
+    ctki_process_copy (&process, own_servers_in_child, &cluster);
     ctki_process_join (&process, 2 * ctki_test_long_ms ());
     ctki_traffic_exchange (&cluster, 100);
     ctki_cluster_close (&cluster);

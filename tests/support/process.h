@@ -16,10 +16,18 @@ typedef struct {
     pid_t pid;  /* 0: none */
     int fd;     /* the test's end of the socket pair */
     int report; /* where the worker's trouble comes out; end of file when it has ended */
+    bool copy;  /* made by ctki_process_copy () */
 } ctki_process_t;
 
 /* Forks a worker that does run (fd, arg, trouble) and exits. */
 void ctki_process_start (ctki_process_t *process, bool (*run) (int fd, void *arg, ctki_trouble_t *trouble), void *arg);
+
+/*
+ * The same when the test has servers already: the worker is a copy in which
+ * their threads are missing, and what those had in their hands is lost. So it
+ * ends by SIGKILL when all is well: nothing looks for leaks in it.
+ */
+void ctki_process_copy (ctki_process_t *process, bool (*run) (int fd, void *arg, ctki_trouble_t *trouble), void *arg);
 
 /* Waits for its end and fails the test with its trouble, or when it does not end within ms. */
 void ctki_process_join (ctki_process_t *process, int ms);
