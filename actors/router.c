@@ -526,9 +526,12 @@ static const ctki_actor_ops_t ops = {.open = open_router,
 /* ---- what other threads do in its place */
 
 /* Whether the sends come one by one. Under load it is better to wake a thread:
- * what is sent until it runs is a batch. */
+ * what is sent until it runs is a batch. Where something waits to be received,
+ * what comes of that will be sent next. */
 static bool is_quiet (ctki_router_t *router, int64_t now_us)
 {
+    if (!ctki_inbox_is_empty (&router->node->inbox))
+        return false;
     bool row = now_us - router->helped_us < HELP_GAP_US;
     router->helped_us = now_us;
     router->helps = row ? router->helps + 1 : 0;
