@@ -161,12 +161,10 @@ int64_t ctki_actor_lead_until (ctki_actor_t *actor)
     return until_us;
 }
 
-bool ctki_actor_lead_round (ctki_actor_t *actor)
+int64_t ctki_actor_lead_round (ctki_actor_t *actor, bool *busy)
 {
     int64_t now_us;
-    bool busy;
-    round_of (actor, &now_us, &busy);
-    return busy;
+    return round_of (actor, &now_us, busy);
 }
 
 int ctki_actor_lead_sleep (ctki_actor_t *actor, int64_t until_us, int fd)

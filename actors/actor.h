@@ -109,8 +109,8 @@ int64_t ctki_actor_lead_until (ctki_actor_t *actor);
 /* Sleeps as the own thread does, and until `fd` can be read. 0, or an errno. */
 int ctki_actor_lead_sleep (ctki_actor_t *actor, int64_t until_us, int fd);
 
-/* A round as the own thread makes it; returns whether that was load. */
-bool ctki_actor_lead_round (ctki_actor_t *actor);
+/* A round as the own thread makes it; returns as lead_until does. *busy: that was load. */
+int64_t ctki_actor_lead_round (ctki_actor_t *actor, bool *busy);
 
 /* Under the lock: a line for the log. It is passed on when the lock is free; the
  * last of several counts. */

@@ -560,21 +560,36 @@ static bool help (void *self)
 
 static bool begin_to_lead (void *self)
 {
-    return ctki_lead_begin (&((ctki_router_t *) self)->actor.lead);
+    ctki_router_t *router = self;
+    if (!ctki_lead_begin (&router->actor.lead))
+        return false;
+    router->leaves_work = false;
+    return true;
 }
 
+/* Nobody looks for what is left to do but the router's own thread, at once. */
 static void end_to_lead (void *self, bool busy)
 {
-    ctki_lead_end (&((ctki_router_t *) self)->actor.lead, busy);
+    ctki_router_t *router = self;
+    ctki_lead_end (&router->actor.lead, busy || router->leaves_work);
+}
+
+static void make_round (ctki_router_t *router, bool *busy)
+{
+    router->leaves_work = ctki_actor_lead_round (&router->actor, busy) == 0;
+    ctki_count (&router->node->led, 1);
 }
 
 /* Looks whether something came, for a while (SpinMicros) without sleeping. */
 static void spin (ctki_router_t *router, int64_t deadline_us, bool *busy)
 {
     int64_t until_us = CTKI_MIN (ctki_now_us () + router->node->spin_us, deadline_us);
-    while (!(*busy = ctki_actor_lead_round (&router->actor)) && ctki_inbox_is_empty (&router->node->inbox)
-           && ctki_now_us () < until_us)
+    for (;;) {
+        make_round (router, busy);
+        if (*busy || !ctki_inbox_is_empty (&router->node->inbox) || ctki_now_us () >= until_us)
+            break;
         sched_yield ();
+    }
 }
 
 /* A sleep, if there is nothing to do, and a round as the router's thread makes it. */
@@ -589,8 +604,7 @@ static int lead (void *self, int64_t deadline_us, bool *busy)
     int rc = ctki_actor_lead_sleep (&router->actor, CTKI_MIN (ctki_actor_lead_until (&router->actor), deadline_us),
                                 inbox->lead_fd);
     ctki_inbox_awake (inbox);
-    ctki_count (&router->node->led, 1);
-    *busy = ctki_actor_lead_round (&router->actor);
+    make_round (router, busy);
     return rc == 0 && deadline_us != CTKI_FOREVER && ctki_now_us () >= deadline_us ? EAGAIN : rc;
 }
 

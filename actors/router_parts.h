@@ -68,6 +68,7 @@ struct ctki_router {
     uint64_t abandoned;    /* in closing, of peers without a sender */
     atomic_size_t passed;  /* bytes of small envelopes that the last pass routed; looked at without the lock, too */
     size_t taken;          /* bytes that the last step received */
+    bool leaves_work;      /* a leader's: its last round has left something to do */
     uint64_t lot;          /* drawn for the next tick that needs one; 0: not yet */
     int64_t helped_us;     /* when a sending thread last wanted to help */
     unsigned helps;        /* that did in a row, with less than HELP_GAP_US between two */

@@ -38,6 +38,10 @@
  *   Signals    a blocking call returns EINTR when a signal handler ran in the
  *              waiting thread, with nothing sent and nothing taken. The
  *              library installs no handler; its threads block all signals.
+ *   Help       a thread that sends or receives may meanwhile do the work of
+ *              the library's own threads that sleep (option "Help"). What
+ *              keeps it from running then (a long signal handler, a low
+ *              priority) delays acknowledgements and heartbeats, too.
  *   Cancelling no call is a cancellation point: a thread that is cancelled
  *              (pthread_cancel ()) meanwhile ends after it.
  *   Fork       in a child process, calls on a server made before the fork

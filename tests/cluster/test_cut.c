@@ -515,8 +515,9 @@ static bool suffered (ctalk_pid_t from, ctalk_pid_t to)
 /* Exchanges envelopes until the ways named suffered; returns how many rounds it took. */
 static size_t exchange_until_suffered (bool there, bool back, size_t count)
 {
-    for (size_t rounds = 1; rounds <= ROUNDS_MAX; rounds++) {
-        ctki_traffic_exchange (&cluster, ctki_test_count (count));
+    size_t scaled = ctki_test_count (count), most = ROUNDS_MAX * count / scaled; /* the fewer in a round the more rounds */
+    for (size_t rounds = 1; rounds <= most; rounds++) {
+        ctki_traffic_exchange (&cluster, scaled);
         if ((!there || suffered (1, 2)) && (!back || suffered (2, 1)))
             return rounds;
     }

@@ -369,7 +369,7 @@ static bool lead_the_probe (void *arg, ctki_trouble_t *trouble)
             int64_t until_us = ctki_actor_lead_until (&probe->actor);
             int64_t limit_us = ctki_now_us () + rand_r (&me->seed) % 3 * 1000;
             (void) ctki_actor_lead_sleep (&probe->actor, CTKI_MIN (until_us, limit_us), -1);
-            busy = ctki_actor_lead_round (&probe->actor);
+            (void) ctki_actor_lead_round (&probe->actor, &busy);
         }
         end (&probe->work);
         ctki_lead_end (lead, busy);
