@@ -87,7 +87,7 @@ static int64_t round_of (ctki_actor_t *actor, int64_t *now_us_p, bool *busy)
 }
 
 /* Sleeps on the pipe, the sockets, and another descriptor (-1: none). 0, or an errno. */
-static int sleep_until (ctki_actor_t *actor, int64_t until_us, int fd)
+static int sleep_until (ctki_actor_t *actor, int64_t until_us, int fd, const sigset_t *signals)
 {
     int64_t now_us = ctki_now_us ();
     if (until_us <= now_us)
@@ -100,7 +100,7 @@ static int sleep_until (ctki_actor_t *actor, int64_t until_us, int fd)
         items[i + 2] = (struct pollfd) {.fd = fds[i], .events = POLLIN};
     int64_t wait_us = until_us - now_us;
     struct timespec wait = {.tv_sec = wait_us / CTKI_S, .tv_nsec = wait_us % CTKI_S * 1000};
-    int rc = ppoll (items, (nfds_t) count + 2, until_us == CTKI_FOREVER ? NULL : &wait, NULL);
+    int rc = ppoll (items, (nfds_t) count + 2, until_us == CTKI_FOREVER ? NULL : &wait, signals);
     if (rc > 0 && items[0].revents)
         atomic_store (&actor->rang, true);
     return rc < 0 ? errno : 0;
@@ -116,7 +116,7 @@ static void go_round (ctki_actor_t *actor)
     if (led)
         ctki_lead_judge (&actor->lead, busy);
     if (!led || ctki_lead_is_own (&actor->lead))
-        sleep_until (actor, CTKI_MIN (until_us, after_us), -1);
+        sleep_until (actor, CTKI_MIN (until_us, after_us), -1, NULL);
     else
         ctki_bell_ring (&actor->bell); /* who began to lead meanwhile may not know what this round made due */
 }
@@ -167,9 +167,9 @@ int64_t ctki_actor_lead_round (ctki_actor_t *actor, bool *busy)
     return round_of (actor, &now_us, busy);
 }
 
-int ctki_actor_lead_sleep (ctki_actor_t *actor, int64_t until_us, int fd)
+int ctki_actor_lead_sleep (ctki_actor_t *actor, int64_t until_us, int fd, const sigset_t *signals)
 {
-    return sleep_until (actor, until_us, fd);
+    return sleep_until (actor, until_us, fd, signals);
 }
 
 /* ---- its owner */

@@ -106,8 +106,9 @@ void ctki_actor_give_back (ctki_actor_t *actor);
  * as things stand; 0: not at all, but to make a round. */
 int64_t ctki_actor_lead_until (ctki_actor_t *actor);
 
-/* Sleeps as the own thread does, and until `fd` can be read. 0, or an errno. */
-int ctki_actor_lead_sleep (ctki_actor_t *actor, int64_t until_us, int fd);
+/* Sleeps as the own thread does, and until `fd` can be read; with these signals
+ * kept back, NULL: as they are. 0, or an errno. */
+int ctki_actor_lead_sleep (ctki_actor_t *actor, int64_t until_us, int fd, const sigset_t *signals);
 
 /* A round as the own thread makes it; returns as lead_until does. *busy: that was load. */
 int64_t ctki_actor_lead_round (ctki_actor_t *actor, bool *busy);

@@ -4,8 +4,9 @@
  * Two pairs of "write, then look at what the other one wrote" hold it together,
  * all sequentially consistent: a leader that leaves writes `who` and looks where
  * the own thread is; the own thread writes where it is and looks at `who`. And
- * who rings counts the call and looks for waiters at the gate; the own thread
- * takes its ticket and looks at the count.
+ * who rings counts the call and looks whether somebody leads and hears it, and for
+ * waiters at the gate; a leader that leaves says so and looks at the count; the
+ * own thread takes its ticket and looks at the count.
  */
 #include "actors/lead.h"
 
@@ -40,6 +41,7 @@ bool ctki_lead_begin (ctki_lead_t *lead)
     int who = atomic_load (&lead->who);
     while (who == OWN || who == VACANT) {
         if (atomic_compare_exchange_weak (&lead->who, &who, LED)) {
+            atomic_store (&lead->bell->led, true);
             atomic_fetch_add (&lead->turns, 1);
             return true;
         }
@@ -55,6 +57,7 @@ bool ctki_lead_is_led (ctki_lead_t *lead)
 
 void ctki_lead_end (ctki_lead_t *lead, bool own)
 {
+    atomic_store (&lead->bell->led, false);
     atomic_store (&lead->who, own ? BUSY : VACANT);
     int where = atomic_load (&lead->own);
     if (own || where == POLLING) /* its sleep ends too late: it does not know what is due meanwhile */

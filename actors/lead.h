@@ -18,7 +18,7 @@
 #include "src/sys.h"
 
 typedef struct {
-    atomic_int who;     /* CTKI_LEAD_... of lead.c */
+    atomic_int who;     /* OWN ... VACANT of lead.c */
     atomic_int own;     /* where the own thread is */
     atomic_uint turns;  /* leaders so far */
     ctki_gate_t gate;   /* where the own thread stands by */

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -581,28 +582,29 @@ static void make_round (ctki_router_t *router, bool *busy)
 }
 
 /* Looks whether something came, for a while (SpinMicros) without sleeping. */
-static void spin (ctki_router_t *router, int64_t deadline_us, bool *busy)
+static int spin (ctki_router_t *router, int64_t deadline_us, const sigset_t *signals, bool *busy)
 {
     int64_t until_us = CTKI_MIN (ctki_now_us () + router->node->spin_us, deadline_us);
     for (;;) {
         make_round (router, busy);
         if (*busy || !ctki_inbox_is_empty (&router->node->inbox) || ctki_now_us () >= until_us)
-            break;
+            return 0;
+        if (ppoll (NULL, 0, &(struct timespec){0}, signals) < 0) /* a handler ran */
+            return errno;
         sched_yield ();
     }
 }
 
 /* A sleep, if there is nothing to do, and a round as the router's thread makes it. */
-static int lead (void *self, int64_t deadline_us, bool *busy)
+static int lead (void *self, int64_t deadline_us, const sigset_t *signals, bool *busy)
 {
     ctki_router_t *router = self;
     ctki_inbox_t *inbox = &router->node->inbox;
-    if (router->node->spin_us)
-        spin (router, deadline_us, busy);
-    if (*busy || !ctki_inbox_doze (inbox))
-        return 0;
-    int rc = ctki_actor_lead_sleep (&router->actor, CTKI_MIN (ctki_actor_lead_until (&router->actor), deadline_us),
-                                inbox->lead_fd);
+    int rc = router->node->spin_us ? spin (router, deadline_us, signals, busy) : 0;
+    if (rc || *busy || !ctki_inbox_doze (inbox))
+        return rc;
+    rc = ctki_actor_lead_sleep (&router->actor, CTKI_MIN (ctki_actor_lead_until (&router->actor), deadline_us),
+                                inbox->lead_fd, signals);
     ctki_inbox_awake (inbox);
     make_round (router, busy);
     return rc == 0 && deadline_us != CTKI_FOREVER && ctki_now_us () >= deadline_us ? EAGAIN : rc;

@@ -350,39 +350,6 @@ static bool give (ctki_sender_t *sender, int64_t now_us, const ctki_part_t *part
     return true;
 }
 
-static void feed (ctki_sender_t *sender)
-{
-    ctki_items_t items;
-    if (!ctki_out_hungry (&sender->out) || !ctki_mailbox_take (&sender->mailbox, &items))
-        return;
-    for (ctki_item_t *item; (item = ctki_items_take (&items));)
-        ctki_out_push (&sender->out, item);
-}
-
-/* Returns whether there may be more. */
-static bool emit (ctki_sender_t *sender, int64_t now_us, int most)
-{
-    for (int i = 0; i < most; i++) {
-        ctki_emit_t next;
-        uint8_t scratch[CTKI_SCRATCH_BYTES];
-        ctki_part_t parts[2];
-        feed (sender);
-        look_at_ways (sender, now_us); /* what was sent after a cut has returned must not pass */
-        if (atomic_load_explicit (&sender->flush, memory_order_relaxed) && atomic_exchange (&sender->flush, false))
-            ctki_out_flush (&sender->out);
-        if (!ctki_out_next (&sender->out, now_us, &next))
-            return false;
-        int count = ctki_emit_parts (&next, scratch, parts);
-        if (!give (sender, now_us, parts, count)) {
-            sender->blocked = true;
-            ctki_out_blocked (&sender->out, now_us);
-            return false;
-        }
-        ctki_out_sent (&sender->out, now_us, &next);
-    }
-    return true;
-}
-
 /* Moves what was settled into the counters and makes room. */
 static void settle (ctki_sender_t *sender)
 {
@@ -403,6 +370,54 @@ static void settle (ctki_sender_t *sender)
     ctki_outbox_settled (&sender->node->outbox, peer, charge);
     if (some)
         ctki_node_changed (sender->node);
+}
+
+/* A session is over: all that was accepted and is not settled goes to the next
+ * one, wherever it waits: in the session, the mailbox, or before the router. */
+static void count_carried (ctki_sender_t *sender)
+{
+    const ctki_peer_t *peer = sender->peer;
+    ctki_obit_t *obit = sender->out.obit;
+    if (CTKI_LIKELY (!obit || obit->counted))
+        return;
+    settle (sender);
+    uint64_t settled = ctki_counted (&peer->delivered) + ctki_counted (&peer->abandoned);
+    obit->carried = ctki_counted (&peer->accepted) - settled;
+    obit->counted = true;
+}
+
+static void feed (ctki_sender_t *sender)
+{
+    ctki_items_t items;
+    if (!ctki_out_hungry (&sender->out) || !ctki_mailbox_take (&sender->mailbox, &items))
+        return;
+    for (ctki_item_t *item; (item = ctki_items_take (&items));)
+        ctki_out_push (&sender->out, item);
+}
+
+/* Returns whether there may be more. */
+static bool emit (ctki_sender_t *sender, int64_t now_us, int most)
+{
+    for (int i = 0; i < most; i++) {
+        ctki_emit_t next;
+        uint8_t scratch[CTKI_SCRATCH_BYTES];
+        ctki_part_t parts[2];
+        feed (sender);
+        look_at_ways (sender, now_us); /* what was sent after a cut has returned must not pass */
+        count_carried (sender);        /* a frame that was kept back may have ended a session */
+        if (atomic_load_explicit (&sender->flush, memory_order_relaxed) && atomic_exchange (&sender->flush, false))
+            ctki_out_flush (&sender->out);
+        if (!ctki_out_next (&sender->out, now_us, &next))
+            return false;
+        int count = ctki_emit_parts (&next, scratch, parts);
+        if (!give (sender, now_us, parts, count)) {
+            sender->blocked = true;
+            ctki_out_blocked (&sender->out, now_us);
+            return false;
+        }
+        ctki_out_sent (&sender->out, now_us, &next);
+    }
+    return true;
 }
 
 /* Why the peer is not up. */
@@ -573,20 +588,6 @@ static void keep_link (ctki_sender_t *sender, int64_t now_us)
         make_link (sender, now_us);
     else
         ctki_out_link_made (&sender->out, now_us, ctki_random64 ()); /* there is nothing to be torn down */
-}
-
-/* A session is over: all that was accepted and is not settled goes to the next
- * one, wherever it waits: in the session, the mailbox, or before the router. */
-static void count_carried (ctki_sender_t *sender)
-{
-    const ctki_peer_t *peer = sender->peer;
-    ctki_obit_t *obit = sender->out.obit;
-    if (CTKI_LIKELY (!obit || obit->counted))
-        return;
-    settle (sender);
-    uint64_t settled = ctki_counted (&peer->delivered) + ctki_counted (&peer->abandoned);
-    obit->carried = ctki_counted (&peer->accepted) - settled;
-    obit->counted = true;
 }
 
 /* What a step does before the deadlines are looked at. Returns whether there may be more. */

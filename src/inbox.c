@@ -461,27 +461,40 @@ static bool may_lead (ctki_inbox_t *inbox)
 typedef struct {
     int64_t deadline_us; /* -1: it has not waited yet */
     bool leads;
+    sigset_t signals; /* as they were, while it leads */
 } wait_t;
 
 /* With the lock held. */
-static void end_lead (ctki_inbox_t *inbox, wait_t *wait, bool busy)
+static void begin_lead (ctki_inbox_t *inbox, wait_t *wait)
+{
+    inbox->led = wait->leads = true;
+    ctki_signals_hold (&wait->signals);
+}
+
+/* With the lock held; returns whether a signal was kept back. */
+static bool end_lead (ctki_inbox_t *inbox, wait_t *wait, bool busy)
 {
     inbox->led = wait->leads = false;
     inbox->lead->end (inbox->leads, busy);
+    ctki_lock_release (&inbox->lock); /* a handler may run now */
+    bool signalled = ctki_signals_release (&wait->signals);
+    ctki_lock_take (&inbox->lock);
+    return signalled;
 }
 
 /* Leads for a while, with the lock held before and after. As await (). */
 static int lead (ctki_inbox_t *inbox, wait_t *wait)
 {
-    inbox->led = wait->leads = true;
+    if (!wait->leads)
+        begin_lead (inbox, wait);
     ctki_lock_release (&inbox->lock);
     bool busy = false;
     int cancel = ctki_cancel_disable ();
-    int rc = inbox->lead->turn (inbox->leads, wait->deadline_us, &busy);
+    int rc = inbox->lead->turn (inbox->leads, wait->deadline_us, &wait->signals, &busy);
     ctki_cancel_restore (cancel);
     ctki_lock_take (&inbox->lock);
-    if (busy)
-        end_lead (inbox, wait, true);
+    if (busy && end_lead (inbox, wait, true) && !inbox->head)
+        rc = EINTR;
     return rc == EAGAIN && (inbox->head || inbox->closing) ? 0 : rc;
 }
 

@@ -53,8 +53,10 @@ typedef struct ctki_inlet {
 typedef struct {
     bool (*begin) (void *self); /* under the inbox's lock; false: not now */
     /* Brings what is there, or waits for it until the deadline. 0: look again;
-     * EAGAIN, EINTR: as a wait at the gate. *busy: end it, and wait there. */
-    int (*turn) (void *self, int64_t deadline_us, bool *busy);
+     * EAGAIN, EINTR: as a wait at the gate. *busy: end it, and wait there. Signals
+     * are kept back, but for those that `signals` lets through while it waits: so
+     * no handler runs but that it is told, and none while locks are held. */
+    int (*turn) (void *self, int64_t deadline_us, const sigset_t *signals, bool *busy);
     void (*end) (void *self, bool busy); /* under the inbox's lock */
     bool (*serve) (void *self); /* does what the router's thread would be rung for; false: ring */
 } ctki_lead_ops_t;

@@ -12,6 +12,7 @@ void ctki_bell_init (ctki_bell_t *bell, ctki_sock_t *end)
     pthread_mutex_init (&bell->lock, NULL);
     bell->end = end;
     bell->standby = NULL;
+    atomic_init (&bell->led, false);
     atomic_init (&bell->rung, false);
     atomic_init (&bell->calls, 0);
     atomic_init (&bell->heard, 0);
@@ -38,7 +39,7 @@ static int send_to (ctki_bell_t *bell, const void *data, size_t size)
 static void count_call (ctki_bell_t *bell)
 {
     atomic_fetch_add (&bell->calls, 1);
-    if (bell->standby && atomic_load (&bell->standby->waiters) > 0)
+    if (bell->standby && !atomic_load (&bell->led) && atomic_load (&bell->standby->waiters) > 0)
         ctki_gate_open (bell->standby);
 }
 

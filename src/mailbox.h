@@ -29,7 +29,8 @@ typedef struct {
     atomic_bool rung;
     atomic_uint calls;    /* rings and commands that were sent */
     atomic_uint heard;    /* of those, when the pipe was last read */
-    ctki_gate_t *standby; /* opened at each of them, too; NULL: none */
+    ctki_gate_t *standby; /* opened at each of them, too, unless another thread hears; NULL: none */
+    atomic_bool led;      /* another thread reads the pipe */
 } ctki_bell_t;
 
 void ctki_bell_init (ctki_bell_t *bell, ctki_sock_t *end);

@@ -389,6 +389,11 @@ void ctki_outbox_settled (ctki_outbox_t *outbox, ctki_peer_t *peer, int64_t char
     if (charge == 0)
         return;
     atomic_fetch_add (&peer->settled_bytes, (uint64_t) charge);
+    if (charge < 0) { /* what was settled is not: there is less room than was seen */
+        ctki_outbox_lock (outbox);
+        peer->room_bytes = 0;
+        ctki_outbox_unlock (outbox);
+    }
     ctki_outbox_look_again (outbox); /* reads `waiting` after that: see wait_in_line () */
 }
 

@@ -6,11 +6,10 @@
 #include <clustertalk.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -90,22 +89,24 @@ static void leave_uncancelled (ctalk_server_t *server, int cancel)
 
 /* ---- making */
 
-/* How many of `need` descriptors can be had now: they are taken and given back. To
- * count those that are open takes the longer the more servers there are. -1: ENOMEM. */
-static long free_fds (size_t need)
+/* How many numbers for descriptors are free, of those below the limit, up to
+ * `need`: looked for from above, where they are. To count what is open takes the
+ * longer the more servers there are; to try would take them from other threads. */
+static size_t free_fds (rlim_t limit, size_t need)
 {
-    int *fds = ctki_alloc (need * sizeof *fds), source = fds ? eventfd (0, EFD_CLOEXEC) : -1;
-    size_t got = 0;
-    if (!fds)
-        return -1;
-    while (source >= 0 && got < need && (fds[got] = fcntl (source, F_DUPFD_CLOEXEC, 0)) >= 0)
-        got++;
-    for (size_t i = 0; i < got; i++)
-        close (fds[i]);
-    if (source >= 0)
-        close (source);
-    ctki_free (fds);
-    return (long) got;
+    enum { BLOCK = 256 };
+    size_t count = 0;
+    for (int end = (int) CTKI_MIN (limit, (rlim_t) INT_MAX); end > 0 && count < need;) {
+        struct pollfd items[BLOCK];
+        int block = CTKI_MIN (end, (int) BLOCK);
+        for (int i = 0; i < block; i++)
+            items[i] = (struct pollfd){.fd = --end};
+        while (poll (items, (nfds_t) block, 0) < 0 && errno == EINTR) {
+        }
+        for (int i = 0; i < block; i++)
+            count += (items[i].revents & POLLNVAL) != 0;
+    }
+    return count;
 }
 
 /* libzmq ends the process when it gets no descriptor (pitfall D3): see first
@@ -114,13 +115,13 @@ static int check_fds (ctalk_pid_t pid, size_t peers, bool lazy, ctalk_error_t *e
 {
     struct rlimit limit;
     size_t need = FDS_SERVER + (lazy ? (size_t) FDS_LAZY : FDS_SENDER * peers);
-    long there = free_fds (need);
-    if (there < 0)
-        return ctki_error_set (error, ENOMEM, "out of memory");
-    if ((size_t) there == need || getrlimit (RLIMIT_NOFILE, &limit))
+    if (getrlimit (RLIMIT_NOFILE, &limit) || limit.rlim_cur == RLIM_INFINITY)
+        return 0;
+    size_t there = free_fds (limit.rlim_cur, need);
+    if (there >= need)
         return 0;
     return ctki_error_set (error, EMFILE,
-                           "pid %d needs %zu file descriptors, %ld of %llu are free: raise the limit with ulimit -n",
+                           "pid %d needs %zu file descriptors, %zu of %llu are free: raise the limit with ulimit -n",
                            (int) pid, need, there, (unsigned long long) limit.rlim_cur);
 }
 
@@ -347,10 +348,10 @@ ctalk_server_t *ctalk_server_new (ctalk_pid_t pid, const ctalk_config_t *config,
         ctki_error_set (error, EHOSTUNREACH, "pid %d is not in the config: add it to \"Servers\"", (int) pid);
         return NULL;
     }
-    if (check_fds (pid, ctki_config_count (config) - 1, ctki_config_options (config)->lazy, error))
-        return NULL;
     int cancel = ctki_cancel_disable ();
-    ctalk_server_t *server = make (pid, config, (size_t) index, error);
+    ctalk_server_t *server = NULL;
+    if (check_fds (pid, ctki_config_count (config) - 1, ctki_config_options (config)->lazy, error) == 0)
+        server = make (pid, config, (size_t) index, error);
     ctki_cancel_restore (cancel);
     return server;
 }

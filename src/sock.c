@@ -167,6 +167,7 @@ void ctki_context_unref (void)
 
 struct ctki_sock {
     void *zmq;
+    int fd; /* that says when to look at its events: the same for its life */
     bool router;
     bool watched; /* a monitor is on */
     bool dry;     /* the last call has found nothing to read: libzmq signals what comes from now on */
@@ -248,7 +249,9 @@ static ctki_sock_t *open_sock (int type)
         return NULL;
     sock->router = type == ZMQ_ROUTER;
     sock->zmq = new_socket (type);
-    if (!sock->zmq || set_int (sock->zmq, ZMQ_LINGER, 0)) {
+    size_t size = sizeof sock->fd;
+    if (!sock->zmq || set_int (sock->zmq, ZMQ_LINGER, 0)
+        || zmq_getsockopt (sock->zmq, ZMQ_FD, &sock->fd, &size)) {
         int code = errno;
         ctki_sock_close (&sock);
         errno = code;
@@ -418,10 +421,7 @@ int ctki_sock_disconnect (ctki_sock_t *sock, const char *endpoint)
 
 int ctki_sock_fd (ctki_sock_t *sock)
 {
-    int fd = -1;
-    size_t size = sizeof fd;
-    zmq_getsockopt (sock->zmq, ZMQ_FD, &fd, &size);
-    return fd;
+    return sock->fd;
 }
 
 unsigned ctki_sock_events (ctki_sock_t *sock)

@@ -110,6 +110,28 @@ void ctki_cancel_restore (int state)
     pthread_setcancelstate (state, NULL);
 }
 
+/* Those that the thread causes itself come at once. */
+void ctki_signals_hold (sigset_t *before)
+{
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t all;
+    sigfillset (&all);
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+        sigdelset (&all, own[i]);
+    pthread_sigmask (SIG_BLOCK, &all, before);
+}
+
+bool ctki_signals_release (const sigset_t *before)
+{
+    sigset_t pending;
+    bool some = false;
+    sigpending (&pending);
+    for (int number = 1; number < NSIG && !some; number++)
+        some = sigismember (&pending, number) == 1 && sigismember (before, number) == 0;
+    pthread_sigmask (SIG_SETMASK, before, NULL);
+    return some;
+}
+
 /* ---- fork */
 
 atomic_uint ctki_forks;

@@ -6,6 +6,7 @@
 #define CTKI_SYS_H
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 
 #include "src/base.h"
@@ -36,6 +37,11 @@ bool ctki_thread_fails (void);
 /* A thread must not be cancelled while it holds a lock; what it calls may wait. */
 int ctki_cancel_disable (void); /* returns what to restore */
 void ctki_cancel_restore (int state);
+
+/* Keeps back the signals that a handler could run for in this thread; *before is
+ * what to restore. Restoring returns whether there was one. */
+void ctki_signals_hold (sigset_t *before);
+bool ctki_signals_release (const sigset_t *before);
 
 /* How often this process descends from a fork since the library was used: a
  * handle remembers it and is dead where it differs. */

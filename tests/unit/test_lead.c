@@ -368,7 +368,7 @@ static bool lead_the_probe (void *arg, ctki_trouble_t *trouble)
         for (int turns = rand_r (&me->seed) % TURNS_MAX; turns >= 0 && !busy; turns--) {
             int64_t until_us = ctki_actor_lead_until (&probe->actor);
             int64_t limit_us = ctki_now_us () + rand_r (&me->seed) % 3 * 1000;
-            (void) ctki_actor_lead_sleep (&probe->actor, CTKI_MIN (until_us, limit_us), -1);
+            (void) ctki_actor_lead_sleep (&probe->actor, CTKI_MIN (until_us, limit_us), -1, NULL);
             (void) ctki_actor_lead_round (&probe->actor, &busy);
         }
         end (&probe->work);
