@@ -176,7 +176,7 @@ int ctki_actor_lead_sleep (ctki_actor_t *actor, int64_t until_us, int fd, const 
 
 int ctki_actor_start (ctki_actor_t *actor, const char *name)
 {
-    int rc = ctki_thread_start (&actor->thread, name, run, actor);
+    int rc = ctki_thread_start (&actor->thread, name, run, actor, actor->sched);
     actor->running = rc == 0;
     return rc;
 }

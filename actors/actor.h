@@ -63,6 +63,7 @@ typedef struct {
     ctki_bell_t bell;
     ctki_sock_t *pipe; /* the actor's end */
     pthread_t thread;
+    const ctki_sched_t *sched; /* of the thread; NULL: as its maker */
     bool running; /* the thread was started and not joined */
     atomic_bool stop; /* the actor's thread: end after this step */
     atomic_bool asked; /* by another thread: to stop */

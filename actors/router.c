@@ -339,6 +339,7 @@ static void unlock_path (ctki_router_t *router)
 static int open_router (void *self, ctalk_error_t *error)
 {
     ctki_router_t *router = self;
+    ctki_sched_get (&router->node->sched);
     if (lock_path (router, error))
         return -1;
     const ctki_session_setup_t *setup = &router->node->setup;

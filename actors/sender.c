@@ -717,6 +717,7 @@ ctki_sender_t *ctki_sender_new (ctki_node_t *node, ctki_peer_t *peer, ctki_bell_
         ctki_free (sender);
         return NULL;
     }
+    sender->actor.sched = &node->sched;
     sender->node = node;
     sender->peer = peer;
     sender->router = router;

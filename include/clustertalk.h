@@ -42,8 +42,8 @@
  *              the library's own threads that sleep (option "Help"). What
  *              keeps it from running then (a long signal handler, a low
  *              priority) delays acknowledgements and heartbeats, too.
- *   Cancelling no call is a cancellation point: a thread that is cancelled
- *              (pthread_cancel ()) meanwhile ends after it.
+ *   Cancelling no call on a server is a cancellation point: a thread that is
+ *              cancelled (pthread_cancel (), deferred) meanwhile ends after it.
  *   Fork       in a child process, calls on a server made before the fork
  *              fail with EOWNERDEAD; see ctalk_server_close ().
  *   Callbacks  no function of yours is ever called with a lock of the library
@@ -236,7 +236,7 @@ typedef struct {
     uint64_t state_since_ms; /* for how long it has had that state; not in the totals */
     /* Which way envelopes went; in the totals only. */
     uint64_t routed; /* envelopes for another server that passed the router, once per destination */
-    uint64_t helped; /* steps of an actor run by a sending thread */
+    uint64_t helped; /* steps of an actor run by another thread, a sending one or the router's */
     uint64_t led;    /* steps of the router run by a receiving thread */
     uint64_t rung;   /* times that a sending thread woke an actor */
     /* The link, continued. */

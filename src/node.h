@@ -15,6 +15,7 @@ typedef struct {
     int64_t started_us;
     bool lazy;
     bool helping;    /* threads do the work of actors that sleep */
+    ctki_sched_t sched; /* of the router's thread: its senders run like it, whoever starts them */
     int64_t spin_us; /* how long a receiver that leads looks again before it sleeps */
     ctki_pool_t *pool;
     ctki_limbo_t limbo;

@@ -93,7 +93,7 @@ static bool threads_can_be_started (unsigned count)
     unsigned started = 0;
     count = CTKI_MIN (count, (unsigned) MOST);
     pthread_mutex_lock (&gate);
-    while (started < count && ctki_thread_start (&threads[started], "ct-probe", idle, &gate) == 0)
+    while (started < count && ctki_thread_start (&threads[started], "ct-probe", idle, &gate, NULL) == 0)
         started++;
     pthread_mutex_unlock (&gate);
     for (unsigned i = 0; i < started; i++)

@@ -77,7 +77,22 @@ bool ctki_thread_fails (void)
     return ctki_countdown_fails (&threads);
 }
 
-int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg)
+void ctki_sched_get (ctki_sched_t *sched)
+{
+    sched->known = pthread_getaffinity_np (pthread_self (), sizeof sched->cpus, &sched->cpus) == 0
+                   && pthread_getschedparam (pthread_self (), &sched->policy, &sched->param) == 0;
+}
+
+static void schedule (pthread_attr_t *attr, const ctki_sched_t *sched)
+{
+    pthread_attr_setaffinity_np (attr, sizeof sched->cpus, &sched->cpus);
+    pthread_attr_setinheritsched (attr, PTHREAD_EXPLICIT_SCHED);
+    pthread_attr_setschedpolicy (attr, sched->policy);
+    pthread_attr_setschedparam (attr, &sched->param);
+}
+
+int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg,
+                       const ctki_sched_t *sched)
 {
     pthread_attr_t attr;
     sigset_t all, before;
@@ -85,6 +100,8 @@ int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *)
     if (rc)
         return rc;
     pthread_attr_setstacksize (&attr, STACK_BYTES);
+    if (sched && sched->known)
+        schedule (&attr, sched);
     sigfillset (&all);
     pthread_sigmask (SIG_SETMASK, &all, &before); /* a new thread inherits the mask */
     rc = pthread_create (thread, &attr, fn, arg);

@@ -6,6 +6,7 @@
 #define CTKI_SYS_H
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 
@@ -25,9 +26,20 @@ int64_t ctki_deadline_us (int timeout_ms);
 void ctki_random (void *out, size_t size);
 uint64_t ctki_random64 (void);
 
+/* Where and how a thread runs: on which processors, by which policy. */
+typedef struct {
+    cpu_set_t cpus;
+    int policy;
+    struct sched_param param;
+    bool known;
+} ctki_sched_t;
+
+void ctki_sched_get (ctki_sched_t *sched); /* of the caller's thread */
+
 /* Starts a thread with all signals blocked, a small stack and a name (cut to
- * 15 characters). 0, or an errno. */
-int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg);
+ * 15 characters), scheduled so; NULL: as its maker. 0, or an errno. */
+int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg,
+                       const ctki_sched_t *sched);
 
 /* Tests: as ctki_mem_fail (), for the starts of threads: EAGAIN. Whoever starts
  * one in another way asks whether that fails. */

@@ -2,6 +2,8 @@
  * test_senders.c - which threads a server has: a router, and a sender per peer,
  * eager or lazy; their names; and what they cost.
  */
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -134,6 +136,40 @@ START_TEST (idle_is_idle)
 }
 END_TEST
 
+static bool send_bound_to_one (void *arg, ctki_trouble_t *trouble)
+{
+    cpu_set_t one;
+    CPU_ZERO (&one);
+    CPU_SET ((size_t) sched_getcpu (), &one);
+    CTKI_EXPECT_EQUAL (trouble, pthread_setaffinity_np (pthread_self (), sizeof one, &one), 0);
+    ctalk_envelope_t envelope = ctki_traffic_envelope (2, 1, "x", 1);
+    CTKI_EXPECT_EQUAL (trouble, ctalk_send (arg, &envelope, ctki_test_long_ms ()), 0);
+    return true;
+}
+
+static bool has_sender (void *arg)
+{
+    (void) arg;
+    return ctki_leaks_thread_named ("ct-send-1-2") != 0;
+}
+
+/* A lazy sender runs where the router does, also when the thread that sends starts it, which is bound to one processor. */
+START_TEST (lazy_is_not_bound)
+{
+    cpu_set_t router, sender;
+    ctki_test_thread_t thread;
+    ctki_cluster_open (&cluster, 2, CTKI_OPTIONS ("Senders", "lazy"));
+    ctki_test_thread_start (&thread, send_bound_to_one, cluster.server[1]);
+    ctki_test_thread_join (&thread);
+    ctki_traffic_expect (cluster.server[2], 1, 1, "x");
+    ck_assert (ctki_test_until (has_sender, NULL, ctki_test_long_ms ()));
+    ck_assert_int_eq (sched_getaffinity ((pid_t) ctki_leaks_thread_named ("ct-router-1"), sizeof router, &router), 0);
+    ck_assert_int_eq (sched_getaffinity ((pid_t) ctki_leaks_thread_named ("ct-send-1-2"), sizeof sender, &sender), 0);
+    ck_assert (CPU_EQUAL (&router, &sender));
+    ctki_cluster_close (&cluster);
+}
+END_TEST
+
 Suite *ctki_suite_senders (void)
 {
     Suite *suite = suite_create ("senders");
@@ -141,6 +177,7 @@ Suite *ctki_suite_senders (void)
     tcase_add_test (tcase, eager);
     tcase_add_test (tcase, lazy);
     tcase_add_test (tcase, lazy_stays_lazy);
+    tcase_add_test (tcase, lazy_is_not_bound);
     tcase_add_test (tcase, removed);
     tcase_add_test (tcase, descriptors_of_a_ring);
     tcase_add_test (tcase, idle_is_idle);

@@ -108,6 +108,7 @@ bool ctki_leaks_await_descriptors (size_t most, int ms)
 typedef struct {
     const char *prefix;
     size_t count;
+    long last; /* of those, its number */
 } named_t;
 
 static void count_named (long number, void *arg)
@@ -118,16 +119,25 @@ static void count_named (long number, void *arg)
     FILE *file = fopen (path, "re");
     if (!file)
         return;
-    if (fgets (name, sizeof name, file) && strncmp (name, named->prefix, strlen (named->prefix)) == 0)
+    if (fgets (name, sizeof name, file) && strncmp (name, named->prefix, strlen (named->prefix)) == 0) {
         named->count++;
+        named->last = number;
+    }
     (void) fclose (file);
 }
 
 size_t ctki_leaks_threads_named (const char *prefix)
 {
-    named_t named = {prefix, 0};
+    named_t named = {.prefix = prefix};
     (void) numbers ("/proc/self/task", count_named, &named);
     return named.count;
+}
+
+long ctki_leaks_thread_named (const char *prefix)
+{
+    named_t named = {.prefix = prefix};
+    (void) numbers ("/proc/self/task", count_named, &named);
+    return named.count == 1 ? named.last : 0;
 }
 
 static ctki_leaks_t at_start;

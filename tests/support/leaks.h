@@ -37,6 +37,9 @@ bool ctki_leaks_await_descriptors (size_t most, int ms);
 /* How many threads have a name that starts with prefix. */
 size_t ctki_leaks_threads_named (const char *prefix);
 
+/* The number of the one thread whose name begins so; 0: none, or several. */
+long ctki_leaks_thread_named (const char *prefix);
+
 /* A test case with a timeout in seconds (scaled) whose every test is checked for leaks. */
 TCase *ctki_leaks_tcase (const char *name, int seconds);
 

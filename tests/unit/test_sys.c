@@ -81,7 +81,7 @@ START_TEST (thread_as_told)
     pthread_t id;
     void *result;
     pthread_sigmask (SIG_SETMASK, NULL, &before);
-    ck_assert_int_eq (ctki_thread_start (&id, "name-of-sixteen-and-more", look_at_itself, &self), 0);
+    ck_assert_int_eq (ctki_thread_start (&id, "name-of-sixteen-and-more", look_at_itself, &self, NULL), 0);
     atomic_store (&self.named, true);
     ck_assert_int_eq (pthread_join (id, &result), 0);
     ck_assert_ptr_eq (result, &self);
