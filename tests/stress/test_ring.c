@@ -11,7 +11,7 @@
 #include "tests/stress/suites.h"
 #include "tests/support/support.h"
 
-enum { ENVELOPES = 1000, BODY = 48, AT_ONCE = 64, EVENTS = 64, PER_SERVER = 12, SHARED = 64, THREADS_SHARED = 16 };
+enum { ENVELOPES = 1000, BODY = 48, AT_ONCE = 64, EVENTS = 64, PER_SERVER = 13, SHARED = 64, THREADS_SHARED = 16 };
 
 typedef struct {
     uint64_t hops;
