@@ -659,9 +659,25 @@ START_TEST (members_change)
 }
 END_TEST
 
+/* Threads that go on until their server closes: it closes when all have begun, or
+ * one that was late would call a server that is gone. */
+static atomic_int going_on;
+
+static bool have_begun (void *arg)
+{
+    return atomic_load (&going_on) >= *(const int *) arg;
+}
+
+static void await_begun (int count)
+{
+    ck_assert (ctki_test_until (have_begun, &count, ctki_test_long_ms ()));
+    atomic_store (&going_on, 0);
+}
+
 static bool receive_until_closed (void *arg, ctki_trouble_t *trouble)
 {
     ctalk_envelope_t envelope;
+    atomic_fetch_add (&going_on, 1);
     while (ctalk_recv (arg, &envelope, -1) == 0)
         ctalk_envelope_close (&envelope);
     CTKI_EXPECT_EQUAL (trouble, errno, ESHUTDOWN);
@@ -670,6 +686,7 @@ static bool receive_until_closed (void *arg, ctki_trouble_t *trouble)
 
 static bool send_until_closed (void *arg, ctki_trouble_t *trouble)
 {
+    atomic_fetch_add (&going_on, 1);
     ctalk_envelope_t envelope = ctki_traffic_envelope (2, 1, "x", 1);
     while (ctalk_send (arg, &envelope, -1) == 0)
         sched_yield ();
@@ -707,6 +724,7 @@ START_TEST (closed)
         } else
             for (int i = 0; i < THREADS; i++)
                 ctki_test_thread_await_blocked (&threads[i]);
+        await_begun (THREADS + 1 + traffic);
         closing_t closing = {cluster.server[1]};
         cluster.server[1] = NULL;
         ctki_test_thread_start (&closer, close_it, &closing);
@@ -836,6 +854,7 @@ START_TEST (spinning)
     flush (1, 2);
     ctki_traffic_expect (cluster.server[2], 1, 1, "x");
     ctki_test_thread_start (&thread, receive_until_closed, cluster.server[2]);
+    await_begun (1);
     closing_t closing = {cluster.server[2]};
     cluster.server[2] = NULL;
     ck_assert (close_it (&closing, &thread.trouble));
