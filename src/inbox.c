@@ -471,15 +471,14 @@ static void begin_lead (ctki_inbox_t *inbox, wait_t *wait)
     ctki_signals_hold (&wait->signals);
 }
 
-/* With the lock held; returns whether a signal was kept back. */
-static bool end_lead (ctki_inbox_t *inbox, wait_t *wait, bool busy)
+/* With the lock held. */
+static void end_lead (ctki_inbox_t *inbox, wait_t *wait, bool busy)
 {
     inbox->led = wait->leads = false;
     inbox->lead->end (inbox->leads, busy);
     ctki_lock_release (&inbox->lock); /* a handler may run now */
-    bool signalled = ctki_signals_release (&wait->signals);
+    ctki_signals_release (&wait->signals);
     ctki_lock_take (&inbox->lock);
-    return signalled;
 }
 
 /* Leads for a while, with the lock held before and after. As await (). */
@@ -493,8 +492,11 @@ static int lead (ctki_inbox_t *inbox, wait_t *wait)
     int rc = inbox->lead->turn (inbox->leads, wait->deadline_us, &wait->signals, &busy);
     ctki_cancel_restore (cancel);
     ctki_lock_take (&inbox->lock);
-    if (busy && end_lead (inbox, wait, true) && !inbox->head)
-        rc = EINTR;
+    if (busy) { /* the wait at the gate would not tell of a handler that runs now */
+        if (ctki_signals_held (&wait->signals))
+            rc = EINTR;
+        end_lead (inbox, wait, true);
+    }
     return rc == EAGAIN && (inbox->head || inbox->closing) ? 0 : rc;
 }
 

@@ -138,15 +138,19 @@ void ctki_signals_hold (sigset_t *before)
     pthread_sigmask (SIG_BLOCK, &all, before);
 }
 
-bool ctki_signals_release (const sigset_t *before)
+bool ctki_signals_held (const sigset_t *before)
 {
     sigset_t pending;
     bool some = false;
     sigpending (&pending);
     for (int number = 1; number < NSIG && !some; number++)
         some = sigismember (&pending, number) == 1 && sigismember (before, number) == 0;
-    pthread_sigmask (SIG_SETMASK, before, NULL);
     return some;
+}
+
+void ctki_signals_release (const sigset_t *before)
+{
+    pthread_sigmask (SIG_SETMASK, before, NULL);
 }
 
 /* ---- fork */

@@ -51,9 +51,10 @@ int ctki_cancel_disable (void); /* returns what to restore */
 void ctki_cancel_restore (int state);
 
 /* Keeps back the signals that a handler could run for in this thread; *before is
- * what to restore. Restoring returns whether there was one. */
+ * what to restore. Whether there is one by now; and restoring. */
 void ctki_signals_hold (sigset_t *before);
-bool ctki_signals_release (const sigset_t *before);
+bool ctki_signals_held (const sigset_t *before);
+void ctki_signals_release (const sigset_t *before);
 
 /* How often this process descends from a fork since the library was used: a
  * handle remembers it and is dead where it differs. */
