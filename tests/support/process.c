@@ -5,6 +5,7 @@
 #include "tests/support/process.h"
 
 #include <check.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -95,8 +96,24 @@ static void start (ctki_process_t *process, bool copy, bool (*run) (int fd, void
     *process = (ctki_process_t){.pid = pid, .fd = pair[0], .report = report[0], .copy = copy};
 }
 
+#ifndef __SANITIZE_THREAD__ /* which has a thread of its own */
+static size_t threads_here (void)
+{
+    size_t count = 0;
+    DIR *dir = opendir ("/proc/self/task");
+    ck_assert_ptr_nonnull (dir);
+    for (const struct dirent *entry; (entry = readdir (dir));)
+        count += entry->d_name[0] != '.';
+    (void) closedir (dir);
+    return count;
+}
+#endif
+
 void ctki_process_start (ctki_process_t *process, bool (*run) (int fd, void *arg, ctki_trouble_t *trouble), void *arg)
 {
+#ifndef __SANITIZE_THREAD__
+    ck_assert_uint_eq (threads_here (), 1); /* see process.h */
+#endif
     start (process, false, run, arg);
 }
 

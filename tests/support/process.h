@@ -19,7 +19,8 @@ typedef struct {
     bool copy;  /* made by ctki_process_copy () */
 } ctki_process_t;
 
-/* Forks a worker that does run (fd, arg, trouble) and exits. */
+/* Forks a worker that does run (fd, arg, trouble) and exits. The test must have no thread but its own: a copy of
+ * others' stacks is memory that the worker's threads may get, and that ThreadSanitizer takes for a thread's. */
 void ctki_process_start (ctki_process_t *process, bool (*run) (int fd, void *arg, ctki_trouble_t *trouble), void *arg);
 
 /*
