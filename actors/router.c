@@ -375,6 +375,7 @@ static void remove_peer (ctki_router_t *router, request_t *request)
 {
     ctki_peer_t *peer = request->peer;
     route (router); /* what was accepted before is abandoned */
+    ctki_hall_peer_gone (&router->node->hall, peer->pid, CTALK_WHY_REMOVED);
     if (peer->inbound)
         ctki_router_bury (router, peer->inbound);
     request->sender = peer->sender;
@@ -453,6 +454,7 @@ static int64_t step (void *self, int64_t now_us)
     bool more = ctki_router_receive (router, now_us);
     ctki_router_hear_inbox (router, now_us);
     int64_t until_us = CTKI_MIN (ctki_router_keep_time (router, now_us, more), router->reports_us);
+    until_us = CTKI_MIN (until_us, ctki_hall_tick (&router->node->hall, now_us));
     if (router->phase != RUNNING)
         until_us = CTKI_MIN (until_us, part (router, now_us));
     if (atomic_load_explicit (&router->node->sender_failed, memory_order_relaxed)
@@ -588,7 +590,7 @@ static int spin (ctki_router_t *router, int64_t deadline_us, const sigset_t *sig
     int64_t until_us = CTKI_MIN (ctki_now_us () + router->node->spin_us, deadline_us);
     for (;;) {
         make_round (router, busy);
-        if (*busy || !ctki_inbox_is_empty (&router->node->inbox) || ctki_now_us () >= until_us)
+        if (*busy || !ctki_inbox_leads_on (&router->node->inbox) || ctki_now_us () >= until_us)
             return 0;
         if (ppoll (NULL, 0, &(struct timespec){0}, signals) < 0) /* a handler ran */
             return errno;
@@ -765,6 +767,7 @@ uint64_t ctki_router_stop (ctki_router_t **router_p)
     ctki_map_fini (&router->out_tombs);
     ctki_map_fini (&router->sids);
     ctki_free (router->inlet);
+    ctki_free (router->spare_inlet);
     ctki_restart_destroy (&router->restart);
     ctki_free (router);
     return abandoned;

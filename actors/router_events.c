@@ -22,6 +22,10 @@ static void put (ctki_router_t *router, ctki_inlet_t *inlet)
         ctki_inbox_put_event (inbox, inlet);
         return;
     }
+    if (inlet->for_actors) {
+        ctki_hall_receive (&router->node->hall, inlet);
+        return;
+    }
     ctki_flow_t *flow = inlet->flow;
     inbound_t *inbound = flow->peer->inbound;
     bool current = inbound && inbound->flow == flow;
@@ -131,8 +135,17 @@ void ctki_router_owe_event (ctki_router_t *router, inbound_t *inbound, ctalk_kin
     inbound->retry_us = ctki_now_us () + CTKI_EVENT_RETRY_MS * CTKI_MS;
 }
 
+static void tell_hall_up (ctki_router_t *router, inbound_t *inbound)
+{
+    inbound->owed_up = ctki_hall_peer_up (&router->node->hall, inbound->peer->pid) != 0;
+    if (inbound->owed_up)
+        inbound->retry_us = ctki_now_us () + CTKI_EVENT_RETRY_MS * CTKI_MS;
+}
+
 void ctki_router_pay_events (ctki_router_t *router, inbound_t *inbound)
 {
+    if (inbound->owed_up)
+        tell_hall_up (router, inbound);
     for (unsigned kind = 0; inbound->owed >> kind; kind++) {
         if (!(inbound->owed >> kind & 1))
             continue;
@@ -162,12 +175,16 @@ static void tell_state (ctki_router_t *router, inbound_t *inbound, int state, ui
     if (peer->told == state)
         return;
     peer->told = state;
-    if (state == CTALK_STATE_UP)
+    inbound->owed_up = false;
+    if (state == CTALK_STATE_UP) {
         ctki_router_owe_event (router, inbound, CTALK_PEER_UP, CTALK_WHY_NONE);
-    else if (state == CTALK_STATE_SUSPECT)
+        tell_hall_up (router, inbound);
+    } else if (state == CTALK_STATE_SUSPECT)
         ctki_router_owe_event (router, inbound, CTALK_PEER_SUSPECT, reason);
-    else if (state == CTALK_STATE_DOWN)
+    else if (state == CTALK_STATE_DOWN) {
         ctki_router_owe_event (router, inbound, CTALK_PEER_DOWN, reason);
+        ctki_hall_peer_gone (&router->node->hall, peer->pid, CTALK_WHY_DOWN);
+    }
 }
 
 /* The peer's incarnation is over: told once, and nothing of it comes after it. */
@@ -176,6 +193,7 @@ void ctki_router_tell_left (ctki_router_t *router, inbound_t *inbound, uint32_t 
     if (inbound->left_inc == inbound->life.inc)
         return;
     inbound->left_inc = inbound->life.inc;
+    ctki_hall_peer_gone (&router->node->hall, inbound->peer->pid, CTALK_WHY_CLOSING);
     ctki_router_owe_event (router, inbound, CTALK_PEER_LEFT, reason == CTALK_WHY_NONE ? CTALK_WHY_CLOSING : reason);
 }
 
@@ -197,7 +215,11 @@ static int tell_restart (ctki_router_t *router, inbound_t *inbound, const ctki_r
                            .old_incarnation = old_inc,
                            .reason = same ? CTALK_WHY_ABANDONED : CTALK_WHY_NONE};
     ctalk_kind_t kind = same ? CTALK_PEER_ABANDONED : CTALK_PEER_RESTARTED;
-    return ctki_router_raise_event (router, inbound, kind, event, restart->obits);
+    if (ctki_router_raise_event (router, inbound, kind, event, restart->obits))
+        return -1;
+    if (!same)
+        ctki_hall_peer_gone (&router->node->hall, inbound->peer->pid, CTALK_WHY_RESTARTED);
+    return 0;
 }
 
 /* Tells the restarts whose questions are answered, each before what came after

@@ -260,7 +260,7 @@ static void begin_session (ctki_router_t *router, inbound_t *inbound, int64_t no
         ctki_router_ask_sender (router, inbound, now_us);
 }
 
-/* What is needed to take a frame whatever comes of it: an inlet, the frame's
+/* What is needed to take a frame whatever comes of it: two inlets, the frame's
  * payloads in memory of their own (*buf, the frame points into it then), a flow
  * for a session that may open, and what is known of its restart. kept: the frame
  * lies in memory of the message. False: no memory, and the frame counts as lost. */
@@ -278,6 +278,8 @@ static bool prepare (ctki_router_t *router, inbound_t *inbound, ctki_message_t *
         return true;
     if (!router->inlet && !(router->inlet = ctki_alloc (sizeof *router->inlet)))
         return false;
+    if (!router->spare_inlet && !(router->spare_inlet = ctki_alloc (sizeof *router->spare_inlet)))
+        return false;
     int part = frame->body ? 1 : 0;
     const uint8_t *old = message->data[part];
     *buf = kept ? ctki_message_lease (message, part) : ctki_message_copy (message, part);
@@ -290,34 +292,40 @@ static bool prepare (ctki_router_t *router, inbound_t *inbound, ctki_message_t *
     return true;
 }
 
-/* Puts what a frame gave into the inbox. Takes the reference of buf. */
+/* What a frame gave, in an inlet with `count` references of its memory. */
+static void hand_on (ctki_router_t *router, inbound_t *inbound, ctki_inlet_t **spare, ctki_inlet_t inlet)
+{
+    ctki_inlet_t *filled = *spare;
+    *spare = NULL;
+    *filled = inlet;
+    ctki_router_put_in_order (router, inbound, filled);
+}
+
+/* Puts what a frame gave into the inbox, and what is for actors into the hall.
+ * Takes the reference of buf. */
 static void deliver (ctki_router_t *router, inbound_t *inbound, const ctki_frame_t *frame, const ctki_effects_t *fx,
                      ctki_buf_t *buf)
 {
-    ctki_node_t *node = router->node;
     bool one = fx->give == CTKI_GIVE_ONE;
-    bool lost_one = one && fx->record.to != 0;
-    uint32_t lost = lost_one ? fx->count : fx->lost;
-    uint32_t kept = fx->count - lost;
+    uint32_t others = one ? fx->record.to != 0 : fx->actors;
+    ctki_inlet_t inlet = {.flow = inbound->flow, .one = one, .record = fx->record, .buf = fx->whole ? fx->whole : buf};
+    inlet.at = fx->whole ? fx->whole->data : one ? frame->body : fx->records;
+    inlet.left = fx->whole ? fx->whole->size : one ? frame->body_size : fx->records_size;
     ctki_count (&inbound->peer->received, fx->count);
-    if (lost > 0) { /* nobody has that address */
-        uint64_t charge = lost_one ? fx->record.total + CTKI_CHARGE_BYTES : fx->lost_charge;
-        ctki_count (&inbound->peer->no_such_actor, lost);
-        ctki_inbox_skip (&node->inbox, inbound->flow, lost, charge, kept ? 0 : fx->frames);
+    if (fx->count > 1)
+        ctki_buf_hold (inlet.buf, fx->count - 1); /* one reference per envelope */
+    if (CTKI_UNLIKELY (others > 0)) {
+        ctki_inlet_t actors = inlet;
+        actors.for_actors = true;
+        actors.count = others;
+        actors.frames = others == fx->count ? fx->frames : 0;
+        hand_on (router, inbound, &router->spare_inlet, actors);
     }
-    if (kept == 0) {
-        ctki_buf_release (fx->whole ? fx->whole : buf, 1);
-        return;
+    if (others < fx->count) {
+        inlet.count = fx->count - others;
+        inlet.frames = fx->frames;
+        hand_on (router, inbound, &router->inlet, inlet);
     }
-    ctki_inlet_t *inlet = router->inlet;
-    router->inlet = NULL;
-    *inlet = (ctki_inlet_t) {.flow = inbound->flow, .count = kept, .frames = fx->frames, .one = one,
-                             .record = fx->record, .buf = fx->whole ? fx->whole : buf};
-    inlet->at = fx->whole ? fx->whole->data : one ? frame->body : fx->records;
-    inlet->left = fx->whole ? fx->whole->size : one ? frame->body_size : fx->records_size;
-    if (kept > 1)
-        ctki_buf_hold (inlet->buf, kept - 1); /* one reference per envelope */
-    ctki_router_put_in_order (router, inbound, inlet);
 }
 
 /* Keeps the map of session ids right. */

@@ -28,6 +28,7 @@ typedef struct ctki_inbound {
     bool bad_in, bad_out;
     unsigned owed;              /* events that found no memory, or came behind such, by their kind */
     uint32_t owed_reason[CTALK_PEER_ABANDONED + 1];
+    bool owed_up;               /* the hall could not be told that it is up */
     uint64_t abandoned;         /* by the peer, and not told yet */
     uint64_t refused_told;      /* the reasons of refusals that were told since the last session opened, a bit each */
     int64_t retry_us;           /* when to try again what found no memory; CTKI_FOREVER: nothing did */
@@ -60,7 +61,8 @@ struct ctki_router {
     phase_t phase;
     int64_t deadline_us;   /* of closing */
     int64_t parting_us;    /* until when to answer */
-    ctki_inlet_t *inlet;   /* for the next frame: made before, so that taking cannot fail */
+    ctki_inlet_t *inlet;   /* for the next frame: made before, so that taking cannot fail, ... */
+    ctki_inlet_t *spare_inlet; /* ... and for what of it is for actors */
     ctki_restart_t *restart; /* the same for the next session */
     ctki_map_t out_tombs;  /* pid of a removed peer to what its sender left */
     ctki_report_t *reports, **reports_end; /* of senders, to be dealt with */

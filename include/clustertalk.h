@@ -90,9 +90,10 @@ typedef struct {
     char text[244];
 } ctalk_error_t;
 
-/* What a received envelope is: a message, or an event about the peer in pid,
- * which comes to those who asked for it (ctalk_server_watch_peers ()) and whose
- * data is a ctalk_event_t. May grow: ignore a kind that you do not know. */
+/* What a received envelope is: a message, or an event. Those of CTALK_PEER_...
+ * are about the peer in pid, come to the inboxes of those who asked for them
+ * (ctalk_server_watch_peers ()), and their data is a ctalk_event_t. May grow:
+ * ignore a kind that you do not know. */
 typedef enum {
     CTALK_MESSAGE = 0,
     CTALK_PEER_UP,        /* its session is open and it is heard */
@@ -103,8 +104,10 @@ typedef enum {
     CTALK_PEER_STUCK,     /* it is there, and its application has taken nothing for DownMs */
     CTALK_PEER_REFUSED,   /* one of the two will not talk to the other: reason */
     CTALK_PEER_ABANDONED, /* it gave up envelopes for us: it had removed us, and added us again */
-    CTALK_ACTOR_DOWN,     /* not in this version */
-    CTALK_TIMER           /* not in this version */
+    CTALK_ACTOR_DOWN,     /* to an actor: one that it monitors has ended, or cannot be reached (ctalk_actor_monitor ()) */
+    CTALK_TIMER,          /* to an actor: its own timer (ctalk_actor_send_after ()) */
+    CTALK_GROUP_JOINED,   /* to an actor: a member of a group that it watches came (ctalk_group_watch ()) ... */
+    CTALK_GROUP_LEFT      /* ... or went */
 } ctalk_kind_t;
 
 /* Flags of an envelope. */
@@ -144,7 +147,12 @@ enum {
     CTALK_WHY_UNREACHABLE = 33,  /* there is no connection to it */
     CTALK_WHY_NO_ADDRESS = 34,   /* its host's name has no address, or its endpoint is not known */
     CTALK_WHY_PROTOCOL = 35,     /* what answers at its endpoint does not speak this protocol */
-    CTALK_WHY_NOT_CONSUMING = 36 /* its application does not receive */
+    CTALK_WHY_NOT_CONSUMING = 36, /* its application does not receive */
+    CTALK_WHY_EXITED = 64,       /* CTALK_ACTOR_DOWN: its function returned: exit_reason */
+    CTALK_WHY_NO_ACTOR = 65,     /* the same: its server has no such actor */
+    CTALK_WHY_DOWN = 66,         /* the same: its server is down */
+    CTALK_WHY_RESTARTED = 67,    /* the same: its server is another process now */
+    CTALK_WHY_REMOVED = 68       /* the same: its server is no peer (any more) */
 };
 
 /* What became of an envelope when its receiver was restarted. */
@@ -161,8 +169,8 @@ typedef struct {
     uint32_t flags;    /* CTALK_WAS_BROADCAST */
 } ctalk_fate_t;
 
-/* What an event says; the data of an envelope whose kind is CTALK_PEER_... All
- * of it lives until that envelope is closed. */
+/* What an event says; the data of an envelope whose kind is CTALK_PEER_... or
+ * CTALK_ACTOR_DOWN. All of it lives until that envelope is closed. */
 typedef struct {
     uint64_t incarnation;     /* of the peer now; 0: not known */
     uint64_t old_incarnation; /* RESTARTED: the former one; else 0 */
@@ -177,6 +185,8 @@ typedef struct {
     size_t fates;       /* how many follow: the received ones, then those in doubt or sent again, each in order */
     const ctalk_fate_t *fate;
     uint64_t abandoned; /* ABANDONED: how many envelopes the peer gave up */
+    int32_t exit_reason; /* CTALK_ACTOR_DOWN with CTALK_WHY_EXITED: what the actor's function returned */
+    uint32_t reserved;
 } ctalk_event_t;
 
 /* Directions of a way between this server and a peer, for cuts and impairments. */
@@ -244,9 +254,13 @@ typedef struct {
     uint64_t restarts;  /* times that the peer was found to be another process */
     uint64_t reason;    /* why it is not up, CTALK_WHY_...; not in the totals */
     uint64_t stuck_ms;  /* for how long its application has taken nothing while something waits there; not in the totals */
-    uint64_t reserved[12];
+    /* Actors. For the own pid and in the totals only. */
+    uint64_t actors;       /* that run now */
+    uint64_t late_replies; /* that came when nobody waited for them any more: discarded */
+    uint64_t reserved[10];
 } ctalk_stats_t;
 
+typedef struct ctalk_actor ctalk_actor_t;   /* an actor, as its own function sees it */
 typedef struct ctalk_config ctalk_config_t; /* who is in the cluster, and the options */
 typedef struct ctalk_server ctalk_server_t; /* one member of the cluster, in this process */
 
@@ -669,6 +683,307 @@ CTALK_EXPORT int ctalk_recv_many (ctalk_server_t *server, ctalk_envelope_t *enve
  * Needs no server and may be called on any thread.
  */
 CTALK_EXPORT void ctalk_envelope_close (ctalk_envelope_t *envelope);
+
+/* ----------------------------------------------------------------- actors */
+
+/*
+ * An actor is a function with a thread, a mailbox and an address of its own. The
+ * address is (pid, id); it is the same for an actor of this server and for one
+ * of another, and may travel in payloads. To send to an actor, set pid and to of
+ * an envelope; id 0 is the server itself (its inbox, ctalk_recv ()).
+ *
+ * Delivery. Between two actors the guarantee at the top of this file holds for
+ * each receiver on its own: in order, once. An actor of this server gets its
+ * envelopes without any socket. What is in a mailbox counts as consumed to the
+ * server that sent it.
+ *
+ * Bounds. A mailbox is bounded (option "MailboxBytes", ctalk_actor_set_mailbox ()):
+ * senders on its own server wait for room as they wait for room in a queue. Each
+ * other server has credit for each actor, 16 KiB to begin with and then more as
+ * the actor takes what came; where the credit is used up, senders to that actor
+ * wait, or get EAGAIN. So an actor that does not receive stops those who send to
+ * it and nobody else. An envelope is taken while less than the bound, or than
+ * the credit, is in use.
+ *
+ * Calls. A call is a request with a one-shot reply address: the "from" of the
+ * request that arrives is that address, not the caller's. Who answers sends to
+ * it: ctalk_actor_reply (), ctalk_reply (), or whoever it was passed on to.
+ *
+ * self may be used by the actor's own thread alone, and only until its function
+ * has returned. All signals are blocked in that thread.
+ */
+
+/*
+ * What an actor does. It runs until it returns; the return value is its exit
+ * reason: 0 is a normal end, what else there is is yours. It must end soon after
+ * a receive returned -1 with ESHUTDOWN: ctalk_server_close () and
+ * ctalk_actor_stop () wait for it.
+ */
+typedef int (ctalk_actor_fn) (ctalk_actor_t *self, void *arg);
+
+/*
+ * Starts an actor.
+ *
+ *   name   at most 255 bytes, or NULL: it is known by its id alone. The id of an
+ *          actor with a name is ctalk_actor_named (name), on every server and in
+ *          every process; that of one without is drawn and never used again, by
+ *          a later process neither.
+ *
+ * Its stack is 512 KiB, of which what is used takes memory.
+ *
+ * Returns its id. 0: EINVAL: no function, or a name that is empty or too long;
+ * EEXIST: an actor of that name runs; EAGAIN: no thread can be started; ENOMEM;
+ * ESHUTDOWN; EOWNERDEAD.
+ */
+CTALK_EXPORT uint64_t ctalk_actor_spawn (ctalk_server_t *server, const char *name, ctalk_actor_fn *fn, void *arg);
+
+/*
+ * The id that an actor of this name has on any server. A pure function: nothing
+ * says that there is one. 0: EINVAL: NULL, empty, or longer than 255 bytes.
+ */
+CTALK_EXPORT uint64_t ctalk_actor_named (const char *name);
+
+/*
+ * An actor's own id, and its server. 0 and NULL: EINVAL.
+ */
+CTALK_EXPORT uint64_t ctalk_actor_id (const ctalk_actor_t *self);
+CTALK_EXPORT ctalk_server_t *ctalk_actor_server (const ctalk_actor_t *self);
+
+/*
+ * Says how much the own mailbox may hold, payload and 64 bytes for each
+ * envelope, instead of "MailboxBytes". Other servers together get that much
+ * credit, though each at least 16 KiB. -1: EINVAL: 0.
+ */
+CTALK_EXPORT int ctalk_actor_set_mailbox (ctalk_actor_t *self, size_t bytes);
+
+/*
+ * Takes the next envelope of the own mailbox: a message; CTALK_ACTOR_DOWN,
+ * CTALK_TIMER, CTALK_GROUP_...: what was asked for. It must be closed
+ * (ctalk_envelope_close ()), as a received one.
+ *
+ * -1, and the envelope is zeroed: EAGAIN: nothing came within the timeout;
+ * ESHUTDOWN: the actor is to stop, or the server closes; EINVAL.
+ */
+CTALK_EXPORT int ctalk_actor_recv (ctalk_actor_t *self, ctalk_envelope_t *envelope, int timeout_ms);
+
+/*
+ * Takes the first envelope that match () accepts, and leaves the others in their
+ * order. match () is called once for each envelope; it must not use self.
+ *
+ * -1: as ctalk_actor_recv ().
+ */
+CTALK_EXPORT int ctalk_actor_recv_match (ctalk_actor_t *self, bool (*match) (const ctalk_envelope_t *envelope, void *arg),
+                                         void *arg, ctalk_envelope_t *envelope, int timeout_ms);
+
+/*
+ * Sends an envelope as ctalk_send () does, from this actor: "from" is filled in
+ * on the way (what stands in the envelope is not looked at). To CTALK_BROADCAST
+ * with an actor's id in "to": to the actor of that id on every other server.
+ *
+ * -1: as ctalk_send (); EAGAIN also: no room in the actor's mailbox, or no credit
+ * for it, within the timeout. To send to an actor that does not exist is no
+ * error: the envelope is counted (no_such_actor). Use a call or a monitor to know.
+ */
+CTALK_EXPORT int ctalk_actor_send (ctalk_actor_t *self, const ctalk_envelope_t *envelope, int timeout_ms);
+
+/*
+ * Answers a request: sends data to where it came from, with its msg_id. A
+ * request may be answered by another actor, or on another server, than it was
+ * sent to; a second answer is discarded where it arrives.
+ *
+ *   timeout_ms   how long to wait for room in the peer's queue.
+ *
+ * -1: as ctalk_send (); EINVAL also: the envelope is no message.
+ */
+CTALK_EXPORT int ctalk_actor_reply (ctalk_actor_t *self, const ctalk_envelope_t *request, const void *data, size_t size,
+                                    int timeout_ms);
+
+/*
+ * Sends a request and waits for the answer to it, which is a received envelope.
+ * Other envelopes wait in the mailbox meanwhile.
+ *
+ *   request      pid, to, msg_id, data and size are read.
+ *   timeout_ms   for both together.
+ *
+ * -1, and reply is zeroed: EAGAIN: it was not sent within the timeout; ETIMEDOUT:
+ * sent, and not answered (an answer that comes later is discarded and counted,
+ * never taken for that to another call); ESRCH: there is no such actor, or it
+ * ended before it answered; EHOSTDOWN: the peer was down already (nothing was
+ * sent then), went down, closed or restarted: whether it did what it was asked
+ * is not known; ESHUTDOWN: the own server closes, or the actor is to stop; else
+ * as ctalk_send (); EINVAL also: CTALK_BROADCAST.
+ */
+CTALK_EXPORT int ctalk_actor_call (ctalk_actor_t *self, const ctalk_envelope_t *request, ctalk_envelope_t *reply,
+                                   int timeout_ms);
+
+/*
+ * The same without an actor, from any thread. A signal handler ends them with
+ * EINTR; a call may have been sent then.
+ */
+CTALK_EXPORT int ctalk_call (ctalk_server_t *server, const ctalk_envelope_t *request, ctalk_envelope_t *reply,
+                             int timeout_ms);
+CTALK_EXPORT int ctalk_reply (ctalk_server_t *server, const ctalk_envelope_t *request, const void *data, size_t size,
+                              int timeout_ms);
+
+/* One answer to a call to many. error: 0, or an errno as ctalk_call () has it. */
+typedef struct {
+    ctalk_pid_t pid; /* filled in by the caller: whom to ask */
+    int error;
+    ctalk_envelope_t reply; /* to be closed where error is 0; else zeroed */
+} ctalk_answer_t;
+
+/*
+ * Calls many servers at once and waits for all their answers, until the timeout:
+ * the request goes to (answers[i].pid, request->to) for each i.
+ *
+ * Returns how many answered. -1, and nothing was sent: EINVAL; EMSGSIZE;
+ * ESHUTDOWN; ENOMEM; EOWNERDEAD.
+ */
+CTALK_EXPORT int ctalk_call_all (ctalk_server_t *server, const ctalk_envelope_t *request, ctalk_answer_t *answers,
+                                 size_t count, int timeout_ms);
+
+/*
+ * Asks to be told, once, when an actor is there no more: an envelope of kind
+ * CTALK_ACTOR_DOWN with its pid, "from" its id, and a ctalk_event_t whose reason
+ * is CTALK_WHY_EXITED (exit_reason says with what), CTALK_WHY_NO_ACTOR,
+ * CTALK_WHY_DOWN (its server is not heard for DownMs; the actor may live),
+ * CTALK_WHY_RESTARTED, CTALK_WHY_CLOSING (its server said goodbye) or
+ * CTALK_WHY_REMOVED. It comes behind all that this actor got from that one.
+ *
+ *   actor   0: the server itself, for the last four.
+ *
+ * Once more for the same one while the first has not been told: 0, and nothing
+ * is changed. A peer that is down already is told at once.
+ *
+ * -1: EHOSTUNREACH: no such peer; EINVAL: also the own server or the own id;
+ * ENOMEM; ESHUTDOWN.
+ */
+CTALK_EXPORT int ctalk_actor_monitor (ctalk_actor_t *self, ctalk_pid_t pid, uint64_t actor);
+
+/*
+ * Takes that back: nothing about it comes any more, what is in the mailbox
+ * already is taken out. -1: ESRCH: nothing was asked, or it was received.
+ */
+CTALK_EXPORT int ctalk_actor_unmonitor (ctalk_actor_t *self, ctalk_pid_t pid, uint64_t actor);
+
+/*
+ * Sends an envelope later: at the earliest after delay_ms (0 or more). It is
+ * copied. To the actor itself it comes as CTALK_TIMER, with its msg_id and
+ * payload and the id of the timer in "from"; to others as if it were sent then,
+ * again and again if there is no room, until there is. Timers end with their
+ * actor.
+ *
+ * Returns the id of the timer, never used again. 0: EINVAL; EMSGSIZE;
+ * EHOSTUNREACH; ENOMEM; ESHUTDOWN.
+ */
+CTALK_EXPORT uint64_t ctalk_actor_send_after (ctalk_actor_t *self, int delay_ms, const ctalk_envelope_t *envelope);
+
+/*
+ * Ends a timer of this actor: nothing of it comes any more, also when it lies in
+ * the own mailbox already. -1: ESRCH: there is no such timer, or it was sent or
+ * received.
+ */
+CTALK_EXPORT int ctalk_actor_cancel (ctalk_actor_t *self, uint64_t timer);
+
+/*
+ * Asks an actor of this server to stop: its receives, calls and waiting sends
+ * fail with ESHUTDOWN from now on. Waits until its function has returned.
+ *
+ * -1: ESRCH: no such actor (any more); EAGAIN: it has not ended within the
+ * timeout (it is asked all the same); EDEADLK: an actor stops itself; EINVAL;
+ * EINTR; ESHUTDOWN.
+ */
+CTALK_EXPORT int ctalk_actor_stop (ctalk_server_t *server, uint64_t actor, int timeout_ms);
+
+/* ------------------------------------------------------------ supervisors */
+
+/* An actor that a supervisor starts, and starts again. */
+typedef struct {
+    const char *name; /* NULL: none; else copied */
+    ctalk_actor_fn *fn;
+    void *arg;           /* must live as long as the supervisor */
+    int stop_timeout_ms; /* how long it may take to stop; -1: for ever */
+    uint32_t reserved;   /* 0 */
+} ctalk_child_t;
+
+/* What is started again when a child ends with a reason other than 0. A child
+ * that returns 0 has done its work and is left alone. */
+typedef enum {
+    CTALK_ONE_FOR_ONE, /* that child */
+    CTALK_ALL_FOR_ONE, /* all: the others are stopped before, in reverse order */
+    CTALK_REST_FOR_ONE /* that one and those that were started after it */
+} ctalk_strategy_t;
+
+typedef struct {
+    ctalk_strategy_t strategy;
+    int restarts_max; /* within any time of within_ms; one more, and the supervisor gives up */
+    int within_ms;
+    uint32_t reserved; /* 0 */
+} ctalk_supervision_t;
+
+/*
+ * Starts an actor that starts the children, in their order, and restarts them.
+ * When it returns, all run. Stopped (ctalk_actor_stop (), or the server closes),
+ * it stops them in reverse order, each within its stop_timeout_ms. When there
+ * were too many restarts, or a child cannot be started again, it does the same
+ * and exits with ECHILD: so supervisors of supervisors are told. A child that
+ * does not stop in time is left behind, and the log says so; where it was to be
+ * started again, the supervisor gives up.
+ *
+ * Returns its id. 0: as ctalk_actor_spawn (), for the supervisor or a child
+ * (those that were started are stopped again); EINVAL also: no children, a
+ * strategy that does not exist, negative numbers (but stop_timeout_ms -1), a
+ * reserved field not 0.
+ */
+CTALK_EXPORT uint64_t ctalk_supervisor_spawn (ctalk_server_t *server, const char *name, const ctalk_child_t *children,
+                                              size_t count, const ctalk_supervision_t *how);
+
+/* ----------------------------------------------------------------- groups */
+
+/* Where an actor is. */
+typedef struct {
+    ctalk_pid_t pid;
+    uint64_t actor;
+} ctalk_address_t;
+
+/*
+ * Joins a group, or leaves it. A group is a name, at most 255 bytes, that actors
+ * of all servers join; it needs no making. Every server knows the members on
+ * itself and on those peers that are up in its eyes: members on a peer that goes
+ * down are gone for it and come back with the peer. Joins and leaves reach the
+ * peers in the order in which this server made them. With "Senders": "lazy", the
+ * first join starts all senders. An actor that ends leaves its groups.
+ *
+ * -1: EEXIST: it is a member; ESRCH: it is not; EINVAL; ENOMEM; ESHUTDOWN.
+ */
+CTALK_EXPORT int ctalk_group_join (ctalk_actor_t *self, const char *group);
+CTALK_EXPORT int ctalk_group_leave (ctalk_actor_t *self, const char *group);
+
+/*
+ * The members as this server knows them, by pid and id, at most capacity of
+ * them. Returns how many there are. -1: EINVAL; ESHUTDOWN; EOWNERDEAD.
+ */
+CTALK_EXPORT int ctalk_group_members (ctalk_server_t *server, const char *group, ctalk_address_t *members,
+                                      size_t capacity);
+
+/*
+ * Sends to every member; pid and to of the envelope are not looked at. Returns
+ * to how many it went: those that had no room within the timeout did not get it
+ * (errno says EAGAIN then). -1, and it went to nobody: as ctalk_send (). 0: the
+ * group has no members.
+ */
+CTALK_EXPORT int ctalk_group_send (ctalk_server_t *server, const char *group, const ctalk_envelope_t *envelope,
+                                   int timeout_ms);
+
+/*
+ * Whether this actor is told of the members that come and go: envelopes of kind
+ * CTALK_GROUP_JOINED and CTALK_GROUP_LEFT with pid and "from" of the member, and
+ * the name of the group as data (size: without its end, which is there). When it
+ * is switched on, a CTALK_GROUP_JOINED comes for each member there is.
+ *
+ * -1: EINVAL; ENOMEM; ESHUTDOWN.
+ */
+CTALK_EXPORT int ctalk_group_watch (ctalk_actor_t *self, const char *group, bool on);
 
 #ifdef __cplusplus
 }

@@ -42,6 +42,8 @@ enum {
     CTKI_PART_BYTES_MAX = CTKI_FRAGMENT_FRAMES * CTKI_FRAME_BYTES_MAX, /* hence every server takes these */
     CTKI_FRAME_SLACK_BYTES = 512,    /* headers and checksum beside FrameBytes in a libzmq message */
     CTKI_STACK_BYTES = 256 * 1024,   /* of a library thread */
+    CTKI_ACTOR_STACK_BYTES = 512 * 1024, /* of a user's actor */
+    CTKI_CREDIT_BYTES = 16 * 1024,   /* what may be sent to an actor of another server before that says more */
     CTKI_ENDPOINT_BYTES = 320,       /* the longest endpoint in text, its end included */
     CTKI_CONFIG_BYTES = 1024 * 1024, /* the largest config file */
     CTKI_JSON_DEPTH = 64             /* the deepest nesting in a config file */

@@ -221,14 +221,19 @@ static inline void ctki_writer_write (ctki_writer_t *writer, const ctki_record_t
 }
 
 /* Appends a small envelope (copied) for the destination of the open run, if
- * there is room and it is not addressed from or to an actor. */
+ * there is room. */
 static inline bool ctki_writer_append (ctki_writer_t *writer, const ctalk_envelope_t *envelope)
 {
     ctki_record_t record = {.flags = (uint16_t) (CTKI_R_FIRST | CTKI_R_LAST | (envelope->msg_id ? CTKI_R_ID : 0)),
                             .len = (uint32_t) envelope->size,
                             .msg_id = envelope->msg_id};
+    if (CTKI_UNLIKELY ((envelope->to | envelope->from) != 0)) {
+        record.flags |= (uint16_t) ((envelope->to ? CTKI_R_TO : 0) | (envelope->from ? CTKI_R_FROM : 0));
+        record.to = envelope->to;
+        record.from = envelope->from;
+    }
     size_t need = ctki_record_head (record.flags) + ctki_record_pad (envelope->size);
-    if (need > writer->left || (envelope->to | envelope->from) != 0)
+    if (need > writer->left)
         return false;
     ctki_writer_write (writer, &record, envelope->data, need);
     return true;

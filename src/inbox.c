@@ -181,7 +181,7 @@ static bool append (ctki_inbox_t *inbox, ctki_inlet_t *inlet)
     inbox->tail = inlet;
     if (first && !inbox->closing)
         signal_fd (inbox);
-    if (inbox->led) {
+    if (inbox->led && !inbox->guest_has) {
         rouse (inbox);
         return false;
     }
@@ -422,14 +422,23 @@ bool ctki_inbox_is_empty (ctki_inbox_t *inbox)
     return empty && atomic_load (&inbox->wakes) == 0;
 }
 
+bool ctki_inbox_leads_on (ctki_inbox_t *inbox)
+{
+    if (!inbox->guest_has) /* the leader alone changes it */
+        return ctki_inbox_is_empty (inbox);
+    return !inbox->guest_has (inbox->guest_arg);
+}
+
 bool ctki_inbox_doze (ctki_inbox_t *inbox)
 {
+    bool guest = inbox->guest_has != NULL;
     ctki_lock_take (&inbox->lock);
-    bool doze = !inbox->head && !inbox->closing;
+    bool doze = (guest || !inbox->head) && !inbox->closing;
     if (doze)
         atomic_store (&inbox->dozing, true);
     ctki_lock_release (&inbox->lock);
-    if (doze && atomic_load (&inbox->wakes) == 0) /* a wake takes no lock: it sees that we doze, or we see it */
+    /* What a guest waits for, and a wake, come without the lock: who brings them sees that we doze, or we see them. */
+    if (doze && (guest ? !inbox->guest_has (inbox->guest_arg) : atomic_load (&inbox->wakes) == 0))
         return true;
     if (doze)
         ctki_inbox_awake (inbox);
@@ -453,6 +462,25 @@ void ctki_inbox_awake (ctki_inbox_t *inbox)
 static bool may_lead (ctki_inbox_t *inbox)
 {
     return inbox->lead && !inbox->led && inbox->lead->begin (inbox->leads);
+}
+
+/* With the lock held, as the next one. */
+static void unlist_seat (ctki_seat_t *seat)
+{
+    *seat->link = seat->next;
+    if (seat->next)
+        seat->next->link = seat->link;
+    seat->listed = false;
+}
+
+static void list_seat (ctki_inbox_t *inbox, ctki_seat_t *seat)
+{
+    seat->next = inbox->seats;
+    seat->link = &inbox->seats;
+    if (seat->next)
+        seat->next->link = &seat->next;
+    inbox->seats = seat;
+    seat->listed = true;
 }
 
 /* ---- waiting */
@@ -481,6 +509,23 @@ static void end_lead (ctki_inbox_t *inbox, wait_t *wait, bool busy)
     ctki_lock_take (&inbox->lock);
 }
 
+/* With the lock held: somebody has led and does no more. Another one does, if one
+ * waits; some: there is something in the inbox for him. */
+static void pass_on (ctki_inbox_t *inbox, bool some, bool led)
+{
+    if (some || led) {
+        if (atomic_load (&inbox->gate.waiters) > 0) {
+            ctki_gate_open_one (&inbox->gate);
+            return;
+        }
+    }
+    ctki_seat_t *seat = led ? inbox->seats : NULL;
+    if (seat) {
+        unlist_seat (seat);
+        ctki_gate_open (&seat->gate);
+    }
+}
+
 /* Leads for a while, with the lock held before and after. As await (). */
 static int lead (ctki_inbox_t *inbox, wait_t *wait)
 {
@@ -497,7 +542,7 @@ static int lead (ctki_inbox_t *inbox, wait_t *wait)
             rc = EINTR;
         end_lead (inbox, wait, true);
     }
-    return rc == EAGAIN && (inbox->head || inbox->closing) ? 0 : rc;
+    return rc == EAGAIN && !inbox->guest_has && (inbox->head || inbox->closing) ? 0 : rc;
 }
 
 /* Waits, with the lock held before and after. 0: look again; else an errno. */
@@ -522,6 +567,71 @@ static int await (ctki_inbox_t *inbox, int timeout_ms, wait_t *wait)
     if (rc == EAGAIN && (inbox->head || inbox->closing))
         return 0; /* at the last moment */
     return rc;
+}
+
+/* ---- waiting for something else */
+
+/* Leads until it is there, if he may: else false, and he is listed. */
+static bool lead_as_guest (ctki_inbox_t *inbox, ctki_seat_t *seat, bool (*has) (void *arg), void *arg,
+                           int64_t deadline_us, int *rc)
+{
+    wait_t wait = {.deadline_us = deadline_us};
+    ctki_lock_take (&inbox->lock);
+    bool may = may_lead (inbox);
+    if (may) {
+        inbox->guest_has = has;
+        inbox->guest_arg = arg;
+        atomic_store (&seat->leads, true);
+        begin_lead (inbox, &wait);
+        while (wait.leads && *rc == 0 && !inbox->closing && !has (arg))
+            *rc = lead (inbox, &wait);
+        atomic_store (&seat->leads, false);
+        inbox->guest_has = NULL;
+        bool led = wait.leads;
+        if (led)
+            end_lead (inbox, &wait, false);
+        pass_on (inbox, inbox->head != NULL, led);
+    } else
+        list_seat (inbox, seat);
+    ctki_lock_release (&inbox->lock);
+    return may;
+}
+
+static void stand_up (ctki_inbox_t *inbox, ctki_seat_t *seat)
+{
+    ctki_lock_take (&inbox->lock);
+    if (seat->listed)
+        unlist_seat (seat);
+    ctki_lock_release (&inbox->lock);
+}
+
+int ctki_seat_wait (ctki_inbox_t *inbox, ctki_seat_t *seat, bool lead, bool (*has) (void *arg), void *arg,
+                    int64_t deadline_us)
+{
+    int rc = 0;
+    lead = lead && inbox->lead;
+    while (rc == 0 && !has (arg)) {
+        unsigned ticket = ctki_gate_ticket (&seat->gate);
+        if (lead && lead_as_guest (inbox, seat, has, arg, deadline_us, &rc)) {
+            ctki_gate_leave (&seat->gate);
+            continue;
+        }
+        if (has (arg))
+            ctki_gate_leave (&seat->gate);
+        else
+            rc = ctki_gate_wait (&seat->gate, ticket, deadline_us);
+        if (lead)
+            stand_up (inbox, seat);
+    }
+    return rc == EAGAIN && has (arg) ? 0 : rc;
+}
+
+void ctki_seat_wake (ctki_inbox_t *inbox, ctki_seat_t *seat)
+{
+    if (atomic_load (&seat->gate.waiters) > 0)
+        ctki_gate_open (&seat->gate);
+    if (atomic_load (&seat->leads))
+        rouse (inbox);
 }
 
 /* With the lock held: nearly every receive takes one more envelope of a run, and
@@ -591,12 +701,11 @@ __attribute__ ((noinline)) static int take_slowly (ctki_inbox_t *inbox, ctalk_en
         atomic_fetch_sub (&inbox->receivers, 1);
     /* One was woken per frame: it passes the wake on if it leaves something; a
      * leader also if it leaves nothing: another one leads then. */
-    bool pass_on = (inbox->head || wait.leads) && atomic_load (&inbox->gate.waiters) > 0;
-    if (wait.leads)
+    bool led = wait.leads;
+    if (led)
         end_lead (inbox, &wait, false);
+    pass_on (inbox, inbox->head != NULL, led);
     ctki_lock_release (&inbox->lock);
-    if (pass_on)
-        ctki_gate_open_one (&inbox->gate);
     if (CTKI_UNLIKELY (ring))
         tell_router (inbox);
     if (error) {

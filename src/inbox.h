@@ -46,6 +46,9 @@ typedef struct ctki_inlet {
     uint64_t frames;   /* counted as consumed with the last of them */
     bool one;
     ctki_record_t record; /* ONE */
+    bool for_actors;      /* of a run: the others are in another inlet; count is that of these */
+    uint32_t unpacked;    /* those of them that were delivered, ... */
+    uint64_t charge;      /* ... and their charge */
 } ctki_inlet_t;
 
 /* What a receiver may do instead of waiting at the gate: bring itself what comes
@@ -61,13 +64,26 @@ typedef struct {
     bool (*serve) (void *self); /* does what the router's thread would be rung for; false: ring */
 } ctki_lead_ops_t;
 
+/* Where a thread waits for something that does not come through the inbox (an
+ * actor for its mailbox, a call for its answer): at the seat's gate, or, as a
+ * guest, leading. */
+typedef struct ctki_seat {
+    ctki_gate_t gate;
+    atomic_bool leads;
+    bool listed; /* under the inbox's lock, as next: it would lead if nobody did */
+    struct ctki_seat *next, **link;
+} ctki_seat_t;
+
 typedef struct {
     ctki_lock_t lock;
     ctki_inlet_t *head, *tail;
     ctki_gate_t gate;   /* where receivers wait */
     const ctki_lead_ops_t *lead; /* NULL: nobody leads */
     void *leads;        /* its self */
-    bool led;           /* a receiver leads */
+    bool led;           /* a receiver leads, or a guest: ... */
+    bool (*guest_has) (void *arg); /* ... whether what he waits for is there; NULL: it is no guest */
+    void *guest_arg;
+    ctki_seat_t *seats; /* of those who would lead if nobody did */
     atomic_bool dozing; /* it sleeps, and wants its descriptor written */
     int lead_fd;        /* that descriptor, an eventfd */
     uint64_t roused;    /* the leader's: how often it was written, or is about to be, and not read */
@@ -127,11 +143,20 @@ int ctki_inbox_take (ctki_inbox_t *inbox, ctalk_envelope_t *envelopes, size_t ca
 int ctki_inbox_accept_leaders (ctki_inbox_t *inbox, const ctki_lead_ops_t *ops, void *self);
 
 bool ctki_inbox_is_empty (ctki_inbox_t *inbox); /* nothing to be taken, or told */
+bool ctki_inbox_leads_on (ctki_inbox_t *inbox); /* the leader: what it waits for is not there */
 
 /* The leader is about to sleep; false: there is something to be taken, or told.
  * Then, and after its sleep on inbox->lead_fd, it is awake. */
 bool ctki_inbox_doze (ctki_inbox_t *inbox);
 void ctki_inbox_awake (ctki_inbox_t *inbox);
+
+/* Waits until has (arg) is true, which looks at things that somebody changes and
+ * then calls ctki_seat_wake (). lead: what is awaited may come from another
+ * server. 0, or an errno: EAGAIN: the deadline has passed; EINTR: a handler ran.
+ * Also true for ever, once it is closing: has (arg). */
+int ctki_seat_wait (ctki_inbox_t *inbox, ctki_seat_t *seat, bool lead, bool (*has) (void *arg), void *arg,
+                    int64_t deadline_us);
+void ctki_seat_wake (ctki_inbox_t *inbox, ctki_seat_t *seat);
 
 int ctki_inbox_fd (ctki_inbox_t *inbox);
 void ctki_inbox_wake (ctki_inbox_t *inbox); /* async-signal-safe */

@@ -6,6 +6,7 @@
 #ifndef CTKI_NODE_H
 #define CTKI_NODE_H
 
+#include "src/hall.h"
 #include "src/inbox.h"
 #include "src/outbox.h"
 #include "src/session.h"
@@ -21,6 +22,7 @@ typedef struct {
     ctki_limbo_t limbo;
     ctki_inbox_t inbox;
     ctki_outbox_t outbox;
+    ctki_hall_t hall;
     ctki_gate_t changed; /* opened when something changed that a call may wait for */
     ctki_count_t routed, malformed;
     ctki_count_t helped, led; /* what threads of the application did in an actor's place */

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "src/mem.h"
+#include "src/notice.h"
 
 void ctki_outbox_init (ctki_outbox_t *outbox, ctki_pool_t *pool, size_t run_limit, ctki_bell_t *bell,
                        ctki_inbox_t *inbox)
@@ -80,12 +81,70 @@ bool ctki_outbox_take (ctki_outbox_t *outbox, ctki_items_t *items)
     return some;
 }
 
+/* How long a call waits. */
+typedef struct {
+    int timeout_ms;
+    int64_t deadline_us;     /* -1: it has not waited yet */
+    const atomic_bool *stop; /* NULL, or what ends it when it becomes true */
+} patience_t;
+
+/* ---- credit, with the lock held */
+
+/* That of an actor of a peer, made if need be. NULL: ENOMEM. */
+static ctki_credit_t *credit_of (ctki_peer_t *peer, uint64_t actor)
+{
+    ctki_credit_t *credit = ctki_map_get (&peer->credits, actor);
+    if (CTKI_LIKELY (credit != NULL))
+        return credit;
+    if (!(credit = ctki_alloc_zero (sizeof *credit)))
+        return NULL;
+    credit->actor = actor;
+    credit->limit = CTKI_CREDIT_BYTES;
+    if (ctki_map_put (&peer->credits, actor, credit)) {
+        ctki_free (credit);
+        return NULL;
+    }
+    return credit;
+}
+
+static inline bool has_credit (const ctki_credit_t *credit)
+{
+    return !credit || credit->sent < credit->limit;
+}
+
+static inline void use_credit (ctki_credit_t *credit, uint64_t charge)
+{
+    if (credit)
+        credit->sent += charge;
+}
+
+/* Begins anew; one that nobody stands at is not kept. */
+static void reset_credit (ctki_peer_t *peer, ctki_credit_t *credit)
+{
+    credit->sent = 0;
+    credit->limit = CTKI_CREDIT_BYTES;
+    if (credit->standing == 0) {
+        ctki_map_remove (&peer->credits, credit->actor);
+        ctki_free (credit);
+    }
+}
+
+/* A broadcast to an actor of each was accepted, or given up (a negative charge). */
+static void use_credits (const ctki_crowd_t *crowd, const ctalk_envelope_t *envelope, uint64_t charge)
+{
+    for (size_t i = 0; ctki_id_is_actor (envelope->to) && i < crowd->count; i++) {
+        ctki_credit_t *credit = ctki_map_get (&crowd->peer[i]->credits, envelope->to);
+        use_credit (credit, charge);
+    }
+}
+
 /* ---- the way on, with the lock held */
 
 /* What an admitted envelope goes to: a peer, or a crowd. */
 typedef struct {
     ctki_peer_t *peer;
     ctki_crowd_t *crowd;
+    ctki_credit_t *credit; /* of the actor, NULL: it needs none */
     bool held; /* a reference of peer: the lock was let go meanwhile */
     bool used; /* the body's reference was taken */
 } dest_t;
@@ -147,8 +206,11 @@ static int enqueue (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, des
     return 0;
 }
 
-static void unreserve (const dest_t *dest, uint64_t charge)
+static void unreserve (const dest_t *dest, const ctalk_envelope_t *envelope)
 {
+    uint64_t charge = envelope->size + CTKI_CHARGE_BYTES;
+    if (dest->crowd)
+        use_credits (dest->crowd, envelope, 0 - charge);
     if (dest->peer)
         atomic_fetch_add (&dest->peer->settled_bytes, charge);
     for (size_t i = 0; dest->crowd && i < dest->crowd->count; i++)
@@ -164,7 +226,7 @@ static int pass_on (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, des
     int rc = dest->peer && dest->peer == outbox->self ? deliver_locally (outbox, envelope, body)
                                                       : enqueue (outbox, envelope, dest, body);
     if (rc)
-        unreserve (dest, envelope->size + CTKI_CHARGE_BYTES);
+        unreserve (dest, envelope);
     dest->used = rc == 0;
     return rc;
 }
@@ -202,6 +264,8 @@ typedef struct ctki_waiter {
     const ctalk_envelope_t *envelope;
     ctki_buf_t *body;
     uint64_t charge;
+    ctki_credit_t *credit; /* stands there, and not at the peer; NULL: it needs none */
+    const atomic_bool *stop;
     ctki_gate_t gate;
     verdict_t verdict;
     int error;           /* FAILED */
@@ -234,7 +298,9 @@ static void leave_line (ctki_outbox_t *outbox, waiter_t *waiter)
     *(waiter->prev ? &waiter->prev->next : &outbox->first) = waiter->next;
     *(waiter->next ? &waiter->next->prev : &outbox->last) = waiter->prev;
     atomic_fetch_sub (&outbox->waiting, 1);
-    if (waiter->peer)
+    if (waiter->credit)
+        waiter->credit->standing--;
+    else if (waiter->peer)
         waiter->peer->standing--;
     else
         step_aside (waiter);
@@ -296,16 +362,44 @@ static ctki_crowd_t *select_from (ctki_crowd_t *all, judgement_t wanted, size_t 
     return some;
 }
 
+/* Whether there is credit for the actor that a broadcast is for, at all peers that
+ * are not down. 0, EAGAIN or ENOMEM. */
+static int look_for_credit (const ctki_crowd_t *all, uint64_t actor)
+{
+    int rc = 0;
+    for (size_t i = 0; i < all->count; i++) {
+        const ctki_credit_t *credit = credit_of (all->peer[i], actor);
+        if (!credit)
+            return ENOMEM;
+        if ((credit->standing > 0 || !has_credit (credit)) && !ctki_peer_is_down (all->peer[i]))
+            rc = EAGAIN;
+    }
+    return rc;
+}
+
+static bool lacks_credit (const ctki_peer_t *peer, uint64_t actor)
+{
+    const ctki_credit_t *credit = ctki_map_get (&peer->credits, actor);
+    return credit && (credit->standing > 0 || !has_credit (credit));
+}
+
 /* Reserves room for a broadcast everywhere, or says where it has to stand.
- * 0: *crowd gets it; EAGAIN: *crowd lacks room; ENOMEM. */
-static int reserve_broadcast (ctki_outbox_t *outbox, uint64_t charge, ctki_crowd_t **crowd)
+ * 0: *crowd gets it; EAGAIN: *crowd lacks room, or without one an actor credit; ENOMEM. */
+static int reserve_broadcast (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_crowd_t **crowd)
 {
     ctki_crowd_t *all = ctki_route_everybody (&outbox->route, 0);
+    uint64_t charge = envelope->size + CTKI_CHARGE_BYTES;
+    bool to_actor = ctki_id_is_actor (envelope->to);
     size_t counts[3] = {0};
     if (!all)
         return ENOMEM;
+    int rc = to_actor ? look_for_credit (all, envelope->to) : 0;
+    if (rc)
+        return rc;
     for (size_t i = 0; i < all->count; i++) {
         judgement_t judgement = judge (outbox, all->peer[i]);
+        if (to_actor && judgement == TAKES && lacks_credit (all->peer[i], envelope->to))
+            judgement = PASSED_OVER; /* it is down */
         all->peer[i]->judged = (int) judgement;
         counts[judgement]++;
     }
@@ -319,6 +413,7 @@ static int reserve_broadcast (ctki_outbox_t *outbox, uint64_t charge, ctki_crowd
         else
             ctki_count_locked (&all->peer[i]->skipped, 1);
     }
+    use_credits (*crowd, envelope, charge);
     return 0;
 }
 
@@ -331,6 +426,8 @@ static void grant (ctki_outbox_t *outbox, waiter_t *waiter, int rc, ctki_crowd_t
     if (rc == 0)
         rc = pass_on (outbox, waiter->envelope, &dest, waiter->body);
     waiter->body_used = dest.used;
+    if (rc == 0)
+        use_credit (waiter->credit, waiter->charge);
     ctki_crowd_release (dest.crowd);
     decide (outbox, waiter, rc ? FAILED : SENT, rc);
 }
@@ -340,16 +437,34 @@ static void serve_broadcast (ctki_outbox_t *outbox, waiter_t *waiter)
 {
     ctki_crowd_t *crowd = NULL;
     step_aside (waiter);
-    int rc = reserve_broadcast (outbox, waiter->charge, &crowd);
+    int rc = reserve_broadcast (outbox, waiter->envelope, &crowd);
     if (rc == EAGAIN) {
         waiter->crowd = crowd;
-        for (size_t i = 0; i < crowd->count; i++) {
+        for (size_t i = 0; crowd && i < crowd->count; i++) {
             crowd->peer[i]->standing++;
             crowd->peer[i]->mark = outbox->pass;
         }
         return;
     }
     grant (outbox, waiter, rc, crowd);
+}
+
+static void serve_one (ctki_outbox_t *outbox, waiter_t *waiter)
+{
+    ctki_peer_t *peer = waiter->peer;
+    ctki_credit_t *credit = waiter->credit;
+    if (credit && (credit->mark == outbox->pass || !has_credit (credit))) {
+        credit->mark = outbox->pass;
+        return;
+    }
+    if (peer->mark != outbox->pass && has_room (outbox, peer)) {
+        reserve (peer, waiter->charge);
+        grant (outbox, waiter, 0, NULL);
+        return;
+    }
+    peer->mark = outbox->pass;
+    if (credit)
+        credit->mark = outbox->pass;
 }
 
 /* One pass over the line, in order of arrival: who finds room goes; where
@@ -360,16 +475,12 @@ static void serve (ctki_outbox_t *outbox)
     outbox->pass++;
     for (waiter_t *waiter = outbox->first, *next; waiter; waiter = next) {
         next = waiter->next;
-        ctki_peer_t *peer = waiter->peer;
-        if (!peer) {
+        if (!waiter->peer) {
             if (!broadcast_stands)
                 serve_broadcast (outbox, waiter);
-            broadcast_stands |= waiter->verdict == WAITING;
-        } else if (peer->mark != outbox->pass && has_room (outbox, peer)) {
-            reserve (peer, waiter->charge);
-            grant (outbox, waiter, 0, NULL);
+            broadcast_stands |= waiter->crowd != NULL;
         } else
-            peer->mark = outbox->pass;
+            serve_one (outbox, waiter);
     }
     if (outbox->mailbox.items.head)
         ring_router (outbox);
@@ -420,15 +531,15 @@ void ctki_outbox_close (ctki_outbox_t *outbox)
 /* ---- admission, with the lock held */
 
 /* Waits for the verdict; the lock is held before and after. */
-static int await_verdict (ctki_outbox_t *outbox, waiter_t *waiter, int timeout_ms, int64_t *deadline_us)
+static int await_verdict (ctki_outbox_t *outbox, waiter_t *waiter, patience_t *patience)
 {
-    if (*deadline_us < 0)
-        *deadline_us = ctki_deadline_us (timeout_ms);
+    if (patience->deadline_us < 0)
+        patience->deadline_us = ctki_deadline_us (patience->timeout_ms);
     int rc = 0;
     while (waiter->verdict == WAITING && rc == 0) {
         unsigned ticket = ctki_gate_ticket (&waiter->gate);
         ctki_outbox_unlock (outbox);
-        rc = ctki_gate_wait (&waiter->gate, ticket, *deadline_us);
+        rc = ctki_gate_wait (&waiter->gate, ticket, patience->deadline_us);
         ctki_outbox_lock (outbox);
     }
     if (waiter->verdict == WAITING) {
@@ -442,35 +553,42 @@ static int await_verdict (ctki_outbox_t *outbox, waiter_t *waiter, int timeout_m
 /* Stands in line until it was sent or cannot be. The count of waiters is raised
  * before the queues are looked at again, and ctki_outbox_settled () lowers the
  * queue before it looks at the count: one of the two sees the other. */
-static int wait_in_line (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, int timeout_ms,
-                         int64_t *deadline_us, dest_t *dest)
+static int wait_in_line (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, patience_t *patience, dest_t *dest)
 {
-    waiter_t waiter = {.peer = dest->peer, .envelope = envelope, .body = body,
-                       .charge = envelope->size + CTKI_CHARGE_BYTES};
+    waiter_t waiter = {.peer = dest->peer, .envelope = envelope, .body = body, .credit = dest->credit,
+                       .stop = patience->stop, .charge = envelope->size + CTKI_CHARGE_BYTES};
+    if (patience->stop && atomic_load (patience->stop))
+        return ESHUTDOWN;
     enter_line (outbox, &waiter);
     if (dest->peer) {
-        dest->peer->standing++;
+        (*(dest->credit ? &dest->credit->standing : &dest->peer->standing))++;
         ctki_peer_hold (dest->peer);
         dest->held = true;
     }
     serve (outbox); /* rings the router, too: what is there must move, or nobody makes room */
-    int rc = await_verdict (outbox, &waiter, timeout_ms, deadline_us);
+    int rc = await_verdict (outbox, &waiter, patience);
     dest->used = waiter.body_used;
     return rc;
 }
 
-static int send_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, int timeout_ms,
-                     int64_t *deadline_us, dest_t *dest)
+static int send_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, patience_t *patience, dest_t *dest)
 {
     ctki_peer_t *peer = dest->peer;
     if ((envelope->flags & CTALK_IF_UP) && peer != outbox->self
         && atomic_load_explicit (&peer->state, memory_order_relaxed) != CTALK_STATE_UP)
         return EHOSTDOWN;
-    if (CTKI_LIKELY (peer->standing == 0 && has_room (outbox, peer))) {
+    if (ctki_id_is_actor (envelope->to) && peer != outbox->self
+        && !(dest->credit = credit_of (peer, envelope->to)))
+        return ENOMEM;
+    if (CTKI_LIKELY (peer->standing == 0 && has_room (outbox, peer))
+        && (!dest->credit || (dest->credit->standing == 0 && has_credit (dest->credit)))) {
         reserve (peer, envelope->size + CTKI_CHARGE_BYTES);
-        return pass_on (outbox, envelope, dest, body);
+        int rc = pass_on (outbox, envelope, dest, body);
+        if (rc == 0)
+            use_credit (dest->credit, envelope->size + CTKI_CHARGE_BYTES);
+        return rc;
     }
-    return timeout_ms == 0 ? EAGAIN : wait_in_line (outbox, envelope, body, timeout_ms, deadline_us, dest);
+    return patience->timeout_ms == 0 ? EAGAIN : wait_in_line (outbox, envelope, body, patience, dest);
 }
 
 static bool all_up (ctki_outbox_t *outbox)
@@ -483,14 +601,13 @@ static bool all_up (ctki_outbox_t *outbox)
     return true;
 }
 
-static int send_all (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, int timeout_ms,
-                     int64_t *deadline_us, dest_t *dest)
+static int send_all (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, patience_t *patience, dest_t *dest)
 {
     if ((envelope->flags & CTALK_IF_UP) && !all_up (outbox))
         return EHOSTDOWN;
     if (CTKI_LIKELY (!outbox->first)) {
         outbox->pass++;
-        int rc = reserve_broadcast (outbox, envelope->size + CTKI_CHARGE_BYTES, &dest->crowd);
+        int rc = reserve_broadcast (outbox, envelope, &dest->crowd);
         if (rc == 0)
             return pass_on (outbox, envelope, dest, body);
         if (rc != EAGAIN)
@@ -498,7 +615,7 @@ static int send_all (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ct
         ctki_crowd_release (dest->crowd);
         dest->crowd = NULL;
     }
-    return wait_in_line (outbox, envelope, body, timeout_ms, deadline_us, dest);
+    return wait_in_line (outbox, envelope, body, patience, dest);
 }
 
 static int find (ctki_outbox_t *outbox, ctalk_pid_t pid, dest_t *dest)
@@ -513,7 +630,7 @@ static int find (ctki_outbox_t *outbox, ctalk_pid_t pid, dest_t *dest)
 
 /* ---- refusals */
 
-static void count_refusal (ctki_outbox_t *outbox, ctki_peer_t *peer, int error)
+void ctki_outbox_count_refusal (ctki_outbox_t *outbox, ctki_peer_t *peer, int error)
 {
     ctki_count_t *count;
     switch (error) {
@@ -544,35 +661,33 @@ static void count_refusal (ctki_outbox_t *outbox, ctki_peer_t *peer, int error)
     ctki_count (count, 1);
 }
 
-static inline int check (const ctki_outbox_t *outbox, const ctalk_envelope_t *envelope)
+static inline int look_at (const ctki_outbox_t *outbox, const ctalk_envelope_t *envelope)
 {
     if (envelope->pid < CTALK_BROADCAST || (!envelope->data && envelope->size > 0) || envelope->kind != CTALK_MESSAGE
-        || (envelope->flags & ~(uint32_t) CTALK_IF_UP) || envelope->reserved)
+        || envelope->to == CTKI_SYSTEM || (envelope->flags & ~(uint32_t) CTALK_IF_UP) || envelope->reserved)
         return EINVAL;
     return envelope->size > outbox->message_bytes ? EMSGSIZE : 0;
 }
 
 /* ---- accepting one, with the lock held */
 
-static int try_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, int timeout_ms,
-                    int64_t *deadline_us, dest_t *dest)
+static int try_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, patience_t *patience, dest_t *dest)
 {
     int rc = find (outbox, envelope->pid, dest);
     if (rc)
         return rc;
-    return dest->peer ? send_one (outbox, envelope, body, timeout_ms, deadline_us, dest)
-                      : send_all (outbox, envelope, body, timeout_ms, deadline_us, dest);
+    return dest->peer ? send_one (outbox, envelope, body, patience, dest)
+                      : send_all (outbox, envelope, body, patience, dest);
 }
 
 /* Accepts one envelope, or counts why not; *used: it took the body. */
-static int accept_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, int timeout_ms,
-                       int64_t *deadline_us, bool *used)
+static int accept_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, patience_t *patience, bool *used)
 {
     dest_t dest = {0};
-    int rc = try_one (outbox, envelope, body, timeout_ms, deadline_us, &dest);
+    int rc = try_one (outbox, envelope, body, patience, &dest);
     *used = dest.used;
     if (rc)
-        count_refusal (outbox, dest.peer, rc);
+        ctki_outbox_count_refusal (outbox, dest.peer, rc);
     if (dest.held)
         ctki_peer_release (dest.peer);
     ctki_crowd_release (dest.crowd);
@@ -590,35 +705,34 @@ static inline bool is_large (const ctki_outbox_t *outbox, const ctalk_envelope_t
 }
 
 /* Before a large payload is copied without the lock: would it be refused at once? */
-static int probe (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, int timeout_ms)
+static int probe (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, const patience_t *patience)
 {
     dest_t dest = {0};
     ctki_outbox_lock (outbox);
     int rc = find (outbox, envelope->pid, &dest);
-    if (rc == 0 && dest.peer && timeout_ms == 0 && (dest.peer->standing > 0 || !has_room (outbox, dest.peer)))
+    if (rc == 0 && dest.peer && patience->timeout_ms == 0 && (dest.peer->standing > 0 || !has_room (outbox, dest.peer)))
         rc = EAGAIN;
     if (rc)
-        count_refusal (outbox, dest.peer, rc);
+        ctki_outbox_count_refusal (outbox, dest.peer, rc);
     ctki_outbox_unlock (outbox);
     return rc;
 }
 
 /* One large envelope: its payload is there before the lock is taken. */
-static int send_large (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, int timeout_ms,
-                       int64_t *deadline_us)
+static int send_large (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, patience_t *patience)
 {
     bool owned = body != NULL, used = false;
     if (!owned) {
-        int rc = probe (outbox, envelope, timeout_ms);
+        int rc = probe (outbox, envelope, patience);
         if (rc)
             return rc;
         if (!(body = ctki_buf_copy (envelope->data, envelope->size))) {
-            count_refusal (outbox, NULL, ENOMEM);
+            ctki_outbox_count_refusal (outbox, NULL, ENOMEM);
             return ENOMEM;
         }
     }
     ctki_outbox_lock (outbox);
-    int rc = accept_one (outbox, envelope, body, timeout_ms, deadline_us, &used);
+    int rc = accept_one (outbox, envelope, body, patience, &used);
     bool wake = outbox->mailbox.items.head && ctki_mailbox_filled (&outbox->mailbox);
     ctki_outbox_unlock (outbox);
     if (wake)
@@ -630,16 +744,16 @@ static int send_large (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, 
 
 /* Small ones, as many as come in a row, under one hold of the lock. */
 static int send_small (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes, size_t count, size_t *accepted,
-                       int timeout_ms, int64_t *deadline_us)
+                       patience_t *patience)
 {
     int rc = 0;
     size_t done = 0;
     ctki_outbox_lock (outbox);
     do {
         bool used;
-        rc = accept_one (outbox, &envelopes[done], NULL, timeout_ms, deadline_us, &used);
+        rc = accept_one (outbox, &envelopes[done], NULL, patience, &used);
         done += rc == 0;
-    } while (rc == 0 && done < count && !is_large (outbox, &envelopes[done]) && check (outbox, &envelopes[done]) == 0);
+    } while (rc == 0 && done < count && !is_large (outbox, &envelopes[done]) && look_at (outbox, &envelopes[done]) == 0);
     bool wake = outbox->mailbox.items.head && ctki_mailbox_filled (&outbox->mailbox);
     ctki_outbox_unlock (outbox);
     if (wake)
@@ -671,10 +785,17 @@ static inline bool send_at_once (ctki_outbox_t *outbox, const ctalk_envelope_t *
     if (!writer)
         return false;
     ctki_peer_t *peer = writer->open->dest;
+    ctki_credit_t *credit = NULL;
+    if (CTKI_UNLIKELY (envelope->to != 0) && ctki_id_is_actor (envelope->to)) {
+        credit = ctki_map_get (&peer->credits, envelope->to);
+        if (!credit || credit->standing > 0 || !has_credit (credit))
+            return false;
+    }
     if (peer->standing > 0 || atomic_load_explicit (&peer->removed, memory_order_relaxed)
         || !has_room (outbox, peer) || !ctki_writer_append (writer, envelope))
         return false;
     reserve (peer, envelope->size + CTKI_CHARGE_BYTES);
+    use_credit (credit, envelope->size + CTKI_CHARGE_BYTES);
     ctki_count_locked (&peer->accepted, 1);
     if (writer != before)
         ctki_writer_prepare (writer);
@@ -684,7 +805,7 @@ static inline bool send_at_once (ctki_outbox_t *outbox, const ctalk_envelope_t *
 /* The quick way for one envelope: true when it was sent. */
 static inline bool send_quickly (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope)
 {
-    if (is_large (outbox, envelope) || envelope->flags || check (outbox, envelope))
+    if (is_large (outbox, envelope) || envelope->flags || look_at (outbox, envelope))
         return false;
     ctki_outbox_lock (outbox);
     bool sent = send_at_once (outbox, envelope);
@@ -697,21 +818,22 @@ static inline bool send_quickly (ctki_outbox_t *outbox, const ctalk_envelope_t *
 
 /* Not inlined: what it needs would be saved and restored on the quick way, too. */
 __attribute__ ((noinline)) static int send_slowly (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes,
-                                                   size_t count, ctki_buf_t *body, int timeout_ms)
+                                                   size_t count, ctki_buf_t *body, int timeout_ms,
+                                                   const atomic_bool *stop)
 {
-    int64_t deadline_us = -1;
+    patience_t patience = {.timeout_ms = timeout_ms, .deadline_us = -1, .stop = stop};
     size_t accepted = 0;
     int rc = 0;
     while (accepted < count && rc == 0) {
         const ctalk_envelope_t *envelope = &envelopes[accepted];
-        rc = check (outbox, envelope);
+        rc = look_at (outbox, envelope);
         if (rc)
-            count_refusal (outbox, NULL, rc);
+            ctki_outbox_count_refusal (outbox, NULL, rc);
         else if (body || is_large (outbox, envelope)) {
-            rc = send_large (outbox, envelope, body, timeout_ms, &deadline_us);
+            rc = send_large (outbox, envelope, body, &patience);
             accepted += rc == 0;
         } else
-            rc = send_small (outbox, envelope, count - accepted, &accepted, timeout_ms, &deadline_us);
+            rc = send_small (outbox, envelope, count - accepted, &accepted, &patience);
     }
     if (rc)
         errno = rc;
@@ -723,5 +845,87 @@ int ctki_outbox_send (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes, 
 {
     if (CTKI_LIKELY (count == 1 && !body && send_quickly (outbox, envelopes)))
         return 1;
-    return send_slowly (outbox, envelopes, count, body, timeout_ms);
+    return send_slowly (outbox, envelopes, count, body, timeout_ms, NULL);
+}
+
+int ctki_outbox_send_until (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, int timeout_ms,
+                            const atomic_bool *stop)
+{
+    if (CTKI_LIKELY (send_quickly (outbox, envelope)))
+        return 0;
+    return send_slowly (outbox, envelope, 1, NULL, timeout_ms, stop) < 0 ? -1 : 0;
+}
+
+int ctki_outbox_check (const ctki_outbox_t *outbox, const ctalk_envelope_t *envelope)
+{
+    return look_at (outbox, envelope);
+}
+
+void ctki_outbox_interrupt (ctki_outbox_t *outbox, const atomic_bool *stop)
+{
+    ctki_outbox_lock (outbox);
+    for (waiter_t *waiter = outbox->first, *next; waiter; waiter = next) {
+        next = waiter->next;
+        if (waiter->stop == stop)
+            decide (outbox, waiter, FAILED, ESHUTDOWN);
+    }
+    serve (outbox); /* those behind may go */
+    ctki_outbox_unlock (outbox);
+}
+
+/* ---- about actors */
+
+int ctki_outbox_post (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, bool *wake)
+{
+    dest_t dest = {0};
+    ctki_outbox_lock (outbox);
+    int rc = find (outbox, envelope->pid, &dest);
+    CTKI_ASSERT (rc || (dest.peer && dest.peer != outbox->self));
+    if (rc == 0) {
+        reserve (dest.peer, envelope->size + CTKI_CHARGE_BYTES);
+        rc = pass_on (outbox, envelope, &dest, NULL);
+    }
+    if (rc == 0 && ctki_mailbox_filled (&outbox->mailbox))
+        *wake = true;
+    ctki_outbox_unlock (outbox);
+    return rc;
+}
+
+void ctki_outbox_wake_router (ctki_outbox_t *outbox)
+{
+    wake_router (outbox);
+}
+
+void ctki_outbox_grant (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor, uint64_t limit)
+{
+    ctki_outbox_lock (outbox);
+    ctki_peer_t *peer = ctki_route_peek (&outbox->route, pid);
+    ctki_credit_t *credit = peer ? ctki_map_get (&peer->credits, actor) : NULL;
+    if (credit && limit > credit->limit) {
+        credit->limit = limit;
+        serve (outbox); /* broadcasts, too, which stand nowhere */
+    }
+    ctki_outbox_unlock (outbox);
+}
+
+void ctki_outbox_forget (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor)
+{
+    ctki_outbox_lock (outbox);
+    ctki_peer_t *peer = ctki_route_peek (&outbox->route, pid);
+    ctki_credit_t *credit = peer && actor ? ctki_map_get (&peer->credits, actor) : NULL;
+    if (credit)
+        reset_credit (peer, credit);
+    /* Those that are not kept make others move: a pass ends when it finds none. */
+    for (bool some = peer && !actor; some;) {
+        some = false;
+        for (size_t i = 0; i < peer->credits.capacity; i++) {
+            ctki_credit_t *one = peer->credits.slots[i].value;
+            if (one && (one->sent > 0 || one->standing == 0)) {
+                some = true;
+                reset_credit (peer, one);
+            }
+        }
+    }
+    serve (outbox);
+    ctki_outbox_unlock (outbox);
 }

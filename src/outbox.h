@@ -10,6 +10,10 @@
  * once; while it waits it stands only at those that lacked room at its last
  * try, so that sends to the others pass; one broadcast stands at a time.
  *
+ * What is for an actor of a peer needs that actor's credit, too. Who lacks it
+ * stands at the credit and not at the peer: those who send elsewhere pass. A
+ * broadcast that lacks it somewhere stands nowhere, and tries again.
+ *
  * Lanes: small envelopes for one peer gather in a run while others for other
  * peers are sent in between; each lane has one run that can grow. What is for all
  * keeps its place among what is for each: it closes the runs of all lanes.
@@ -60,6 +64,34 @@ void ctki_outbox_fini (ctki_outbox_t *outbox);
  * many were accepted, or -1 with errno as ctalk_send (). */
 int ctki_outbox_send (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes, size_t count, ctki_buf_t *body,
                       int timeout_ms);
+
+/* The same for one envelope; it ends with ESHUTDOWN when *stop is true: see
+ * ctki_outbox_interrupt (). 0, or -1. */
+int ctki_outbox_send_until (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, int timeout_ms,
+                            const atomic_bool *stop);
+
+/* *stop has become true: who waits with it fails. */
+void ctki_outbox_interrupt (ctki_outbox_t *outbox, const atomic_bool *stop);
+
+/* Sends a small envelope to a peer whether there is room or not: what servers tell
+ * each other about their actors. *wake is set when the router is to be woken
+ * afterwards. 0, or an errno. */
+int ctki_outbox_post (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, bool *wake);
+void ctki_outbox_wake_router (ctki_outbox_t *outbox);
+
+/* A refusal in another place: it is counted as if it were here. */
+void ctki_outbox_count_refusal (ctki_outbox_t *outbox, ctki_peer_t *peer, int error);
+
+/* 0, or why nobody would take such an envelope: EINVAL, EMSGSIZE. */
+int ctki_outbox_check (const ctki_outbox_t *outbox, const ctalk_envelope_t *envelope);
+
+/* ---- credit for the actors of peers */
+
+/* An actor of this peer may be sent so much since its flow began. */
+void ctki_outbox_grant (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor, uint64_t limit);
+
+/* Its flow is over: what is sent from now on begins another one. actor 0: all of them. */
+void ctki_outbox_forget (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor);
 
 /* The router: all that was sent since the last time, in order; false: nothing. */
 bool ctki_outbox_take (ctki_outbox_t *outbox, ctki_items_t *items);

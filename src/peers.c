@@ -126,6 +126,9 @@ void ctki_peer_release (ctki_peer_t *peer)
 {
     if (peer && atomic_fetch_sub_explicit (&peer->refs, 1, memory_order_acq_rel) == 1) {
         CTKI_ASSERT (!peer->sender && !peer->inbound);
+        for (size_t i = 0; i < peer->credits.capacity; i++)
+            ctki_free (peer->credits.slots[i].value);
+        ctki_map_fini (&peer->credits);
         ctki_free (atomic_load (&peer->ways));
         ctki_free (peer->endpoint);
         ctki_free (peer);

@@ -42,6 +42,16 @@ struct ctki_inbound;
 struct ctki_inlet;
 struct ctki_ways;
 
+/* What may be sent to one actor of a peer: its server grants it as the actor takes
+ * what came. sent counts from when the other side began to count, or later: what
+ * is lost with a restart leaves more room than there is, once, never less. */
+typedef struct {
+    uint64_t actor;
+    uint64_t sent, limit; /* charge */
+    unsigned standing;    /* waiting senders that stand in line here */
+    unsigned long mark;   /* the last pass over the line that found somebody standing here */
+} ctki_credit_t;
+
 /* What is known about one peer. Made when it is first needed, so that a listed
  * peer that nobody talks to costs a pointer. Reference-counted. */
 typedef struct ctki_peer {
@@ -57,6 +67,7 @@ typedef struct ctki_peer {
     unsigned long mark;          /* the last pass over the line that found somebody standing here */
     char *endpoint;              /* where to connect; NULL: not known yet (its port is the system's choice) */
     atomic_bool removed;         /* no longer in the cluster; read without the lock, too */
+    ctki_map_t credits;          /* what may be sent to its actors: id to ctki_credit_t */
 
     /* The router's alone. */
     struct ctki_sender *sender; /* NULL: not started */
@@ -79,6 +90,7 @@ typedef struct ctki_peer {
     ctki_count_t delivered, abandoned, in_doubt, skipped;
     ctki_count_t refused_full, refused_not_up;
     ctki_count_t received, consumed, no_such_actor;
+    ctki_count_t consumed_by_actors;
     ctki_count_t duplicates, malformed, retransmitted, reconnects, rtt_us, rtt_worst_us;
     ctki_count_t rebuilt, restarts, stuck_ms;
     atomic_uint reason; /* why it is not up, CTALK_WHY_... */

@@ -17,11 +17,10 @@
 #include "actors/resolver.h"
 #include "actors/router.h"
 #include "config/config.h"
-#include "src/calls.h"
 #include "src/error.h"
 #include "src/log.h"
 #include "src/mem.h"
-#include "src/node.h"
+#include "src/server.h"
 #include "src/ways.h"
 
 enum {
@@ -33,58 +32,9 @@ enum {
     CLOSE_LIMBO_MS = 1000    /* how long libzmq may hold on to a payload of the user's */
 };
 
-struct ctalk_server {
-    ctki_node_t node;
-    ctki_router_t *router;
-    ctalk_config_t *config;
-    pthread_mutex_t members; /* one member comes or goes at a time; above all other locks */
-    char bind[CTKI_ENDPOINT_BYTES];
-    unsigned generation; /* of forks, when it was made */
-    ctki_calls_t calls;
-};
-
 const char *ctalk_version (void)
 {
     return PACKAGE_VERSION;
-}
-
-static int fail (int code)
-{
-    errno = code;
-    return -1;
-}
-
-/* ---- calls under way */
-
-static inline void leave (ctalk_server_t *server)
-{
-    ctki_calls_leave (&server->calls);
-}
-
-static inline int enter (ctalk_server_t *server)
-{
-    if (CTKI_UNLIKELY (!server))
-        return fail (EINVAL);
-    if (CTKI_UNLIKELY (server->generation != ctki_fork_generation_now ()))
-        return fail (EOWNERDEAD);
-    return CTKI_LIKELY (ctki_calls_enter (&server->calls)) ? 0 : fail (ESHUTDOWN);
-}
-
-/* The same for all calls but those that send and receive, which see to it
- * themselves where they may wait: nobody is cancelled within. */
-static int enter_uncancelled (ctalk_server_t *server, int *cancel)
-{
-    *cancel = ctki_cancel_disable ();
-    if (enter (server) == 0)
-        return 0;
-    ctki_cancel_restore (*cancel);
-    return -1;
-}
-
-static void leave_uncancelled (ctalk_server_t *server, int cancel)
-{
-    leave (server);
-    ctki_cancel_restore (cancel);
 }
 
 /* ---- making */
@@ -215,6 +165,7 @@ static int make_node (ctalk_server_t *server, size_t index)
     ctki_route_init (&outbox->route, listed_endpoint, server);
     outbox->queue_bytes = options->queue_bytes;
     outbox->message_bytes = options->max_message_bytes;
+    ctki_hall_init (&node->hall, node->setup.self, &node->inbox, outbox, options->mailbox_bytes);
     outbox->self = ctki_peer_new (node->setup.self, NULL, node->started_us);
     outbox->local = outbox->self ? ctki_flow_new (outbox->self, true) : NULL;
     if (!outbox->local)
@@ -248,6 +199,7 @@ static uint64_t unmake (ctalk_server_t *server)
             ctki_log (CTALK_LOG_ERROR, "pid %d: libzmq holds %u payloads after close: they are not freed",
                       (int) node->setup.self, held);
         ctki_flow_release (&node->inbox, node->outbox.local);
+        ctki_hall_fini (&node->hall);
         ctki_inbox_fini (&node->inbox);
         while (node->gone) {
             ctki_peer_t *peer = node->gone;
@@ -372,7 +324,7 @@ static void forget (ctalk_server_t **server_p)
 int ctalk_server_close (ctalk_server_t **server_p, int timeout_ms)
 {
     if (timeout_ms < -1)
-        return fail (EINVAL);
+        return ctki_fail (EINVAL);
     if (!server_p || !*server_p)
         return 0;
     ctalk_server_t *server = *server_p;
@@ -380,13 +332,17 @@ int ctalk_server_close (ctalk_server_t **server_p, int timeout_ms)
         forget (server_p);
         return 0;
     }
+    if (ctki_hall_me () && ctki_hall_me ()->server == server)
+        return ctki_fail (EDEADLK);
     int cancel = ctki_cancel_disable ();
     int64_t deadline_us = ctki_deadline_us (timeout_ms);
     ctki_calls_refuse (&server->calls);
+    ctki_hall_close (&server->node.hall);
     ctki_outbox_close (&server->node.outbox);
     ctki_inbox_close (&server->node.inbox);
     ctki_gate_open (&server->node.changed);
     ctki_calls_await (&server->calls);
+    ctki_hall_join (&server->node.hall);
     *server_p = NULL;
     ctki_router_drain (server->router, deadline_us);
     uint64_t abandoned = unmake (server);
@@ -403,7 +359,7 @@ int ctalk_server_close (ctalk_server_t **server_p, int timeout_ms)
 
 ctalk_pid_t ctalk_server_pid (const ctalk_server_t *server)
 {
-    return server ? server->node.setup.self : fail (EINVAL);
+    return server ? server->node.setup.self : ctki_fail (EINVAL);
 }
 
 const char *ctalk_server_endpoint (const ctalk_server_t *server)
@@ -435,26 +391,26 @@ static ctki_peer_t *find (ctalk_server_t *server, ctalk_pid_t pid)
 uint64_t ctalk_server_incarnation (ctalk_server_t *server, ctalk_pid_t pid)
 {
     int cancel;
-    if (enter_uncancelled (server, &cancel))
+    if (ctki_server_enter_uncancelled (server, &cancel))
         return 0;
     ctki_peer_t *peer = find (server, pid);
     uint64_t incarnation = peer ? ctki_counted (&peer->incarnation) : 0;
     ctki_peer_release (peer);
-    leave_uncancelled (server, cancel);
+    ctki_server_leave_uncancelled (server, cancel);
     return incarnation;
 }
 
 static int list (ctalk_server_t *server, ctalk_pid_t self, ctalk_pid_t *pids, size_t capacity)
 {
     if (!pids && capacity > 0)
-        return fail (EINVAL);
+        return ctki_fail (EINVAL);
     int cancel;
-    if (enter_uncancelled (server, &cancel))
+    if (ctki_server_enter_uncancelled (server, &cancel))
         return -1;
     ctki_outbox_lock (&server->node.outbox);
     size_t count = ctki_route_pids (&server->node.outbox.route, self, pids, capacity);
     ctki_outbox_unlock (&server->node.outbox);
-    leave_uncancelled (server, cancel);
+    ctki_server_leave_uncancelled (server, cancel);
     return (int) count;
 }
 
@@ -465,18 +421,18 @@ int ctalk_server_peers (ctalk_server_t *server, ctalk_pid_t *pids, size_t capaci
 
 int ctalk_server_members (ctalk_server_t *server, ctalk_pid_t *pids, size_t capacity)
 {
-    return server ? list (server, server->node.setup.self, pids, capacity) : fail (EINVAL);
+    return server ? list (server, server->node.setup.self, pids, capacity) : ctki_fail (EINVAL);
 }
 
 int ctalk_server_peer_state (ctalk_server_t *server, ctalk_pid_t pid)
 {
     int cancel;
-    if (enter_uncancelled (server, &cancel))
+    if (ctki_server_enter_uncancelled (server, &cancel))
         return -1;
     ctki_peer_t *peer = find (server, pid);
     int state = peer ? atomic_load (&peer->state) : -1;
     ctki_peer_release (peer);
-    leave_uncancelled (server, cancel);
+    ctki_server_leave_uncancelled (server, cancel);
     return state;
 }
 
@@ -486,7 +442,7 @@ static void add_stats (ctki_peer_t *peer, void *arg)
 {
     ctalk_stats_t *stats = arg;
     uint64_t delivered = ctki_counted (&peer->delivered), abandoned = ctki_counted (&peer->abandoned);
-    uint64_t consumed = ctki_counted (&peer->consumed), lost = ctki_counted (&peer->no_such_actor);
+    uint64_t consumed = ctki_counted (&peer->consumed) + ctki_counted (&peer->consumed_by_actors), lost = ctki_counted (&peer->no_such_actor);
     uint64_t accepted = ctki_counted (&peer->accepted), received = ctki_counted (&peer->received);
     stats->accepted += accepted;
     stats->delivered += delivered;
@@ -652,15 +608,15 @@ int ctalk_server_add_peer (ctalk_server_t *server, ctalk_pid_t pid, const char *
     if (!server || pid < 0 || pid == server->node.setup.self || !endpoint
         || ctki_endpoint_parse (&parsed, endpoint, strlen (endpoint), CTKI_FOR_CONNECT)
         || !ctki_endpoint_dialable (&parsed))
-        return fail (EINVAL);
+        return ctki_fail (EINVAL);
     int cancel;
-    if (enter_uncancelled (server, &cancel))
+    if (ctki_server_enter_uncancelled (server, &cancel))
         return -1;
     pthread_mutex_lock (&server->members);
     int rc = add_peer (server, pid, parsed.text);
     pthread_mutex_unlock (&server->members);
     int code = errno;
-    leave_uncancelled (server, cancel);
+    ctki_server_leave_uncancelled (server, cancel);
     errno = code;
     return rc;
 }
@@ -668,15 +624,15 @@ int ctalk_server_add_peer (ctalk_server_t *server, ctalk_pid_t pid, const char *
 int ctalk_server_remove_peer (ctalk_server_t *server, ctalk_pid_t pid)
 {
     if (!server || pid < 0 || pid == server->node.setup.self)
-        return fail (EINVAL);
+        return ctki_fail (EINVAL);
     int cancel;
-    if (enter_uncancelled (server, &cancel))
+    if (ctki_server_enter_uncancelled (server, &cancel))
         return -1;
     pthread_mutex_lock (&server->members);
     bool known = take_out (server, pid);
     pthread_mutex_unlock (&server->members);
-    leave_uncancelled (server, cancel);
-    return known ? 0 : fail (ESRCH);
+    ctki_server_leave_uncancelled (server, cancel);
+    return known ? 0 : ctki_fail (ESRCH);
 }
 
 /* ---- waiting */
@@ -691,11 +647,11 @@ static int await (ctalk_server_t *server, int timeout_ms, int (*done) (ctalk_ser
         int rc = atomic_load (&server->calls.closing) ? ESHUTDOWN : done (server, arg);
         if (rc != EAGAIN) {
             ctki_gate_leave (gate);
-            return rc ? fail (rc) : 0;
+            return rc ? ctki_fail (rc) : 0;
         }
         rc = ctki_gate_wait (gate, ticket, deadline_us);
         if (rc)
-            return rc == EAGAIN && done (server, arg) == 0 ? 0 : fail (rc);
+            return rc == EAGAIN && done (server, arg) == 0 ? 0 : ctki_fail (rc);
     }
 }
 
@@ -726,15 +682,15 @@ int ctalk_server_wait_up (ctalk_server_t *server, size_t peers, int timeout_ms)
 {
     up_t up = {.wanted = peers};
     if (timeout_ms < -1)
-        return fail (EINVAL);
+        return ctki_fail (EINVAL);
     int cancel;
-    if (enter_uncancelled (server, &cancel))
+    if (ctki_server_enter_uncancelled (server, &cancel))
         return -1;
     if (server->node.lazy)
         ctki_router_start_all (server->router);
     int rc = await (server, timeout_ms, enough_up, &up);
     int code = errno;
-    leave_uncancelled (server, cancel);
+    ctki_server_leave_uncancelled (server, cancel);
     errno = code;
     return rc;
 }
@@ -811,19 +767,19 @@ static int flush (ctalk_server_t *server, ctalk_pid_t pid, int timeout_ms)
     for (size_t i = 0; i < goals.count; i++)
         ctki_peer_release (goals.goal[i].peer);
     ctki_free (goals.goal);
-    return rc ? fail (rc) : 0;
+    return rc ? ctki_fail (rc) : 0;
 }
 
 int ctalk_server_flush (ctalk_server_t *server, ctalk_pid_t peer, int timeout_ms)
 {
     if (timeout_ms < -1)
-        return fail (EINVAL);
+        return ctki_fail (EINVAL);
     int cancel;
-    if (enter_uncancelled (server, &cancel))
+    if (ctki_server_enter_uncancelled (server, &cancel))
         return -1;
     int rc = flush (server, peer, timeout_ms);
     int code = errno;
-    leave_uncancelled (server, cancel);
+    ctki_server_leave_uncancelled (server, cancel);
     errno = code;
     return rc;
 }
@@ -831,17 +787,17 @@ int ctalk_server_flush (ctalk_server_t *server, ctalk_pid_t peer, int timeout_ms
 int ctalk_server_fd (ctalk_server_t *server)
 {
     int cancel;
-    if (enter_uncancelled (server, &cancel))
+    if (ctki_server_enter_uncancelled (server, &cancel))
         return -1;
     int fd = ctki_inbox_fd (&server->node.inbox);
-    leave_uncancelled (server, cancel);
+    ctki_server_leave_uncancelled (server, cancel);
     return fd;
 }
 
 int ctalk_server_wake (ctalk_server_t *server)
 {
     if (!server)
-        return fail (EINVAL);
+        return ctki_fail (EINVAL);
     ctki_inbox_wake (&server->node.inbox);
     return 0;
 }
@@ -849,11 +805,11 @@ int ctalk_server_wake (ctalk_server_t *server)
 int ctalk_server_watch_peers (ctalk_server_t *server, bool on)
 {
     int cancel;
-    if (enter_uncancelled (server, &cancel))
+    if (ctki_server_enter_uncancelled (server, &cancel))
         return -1;
     int rc = ctki_router_watch (server->router, on);
-    leave_uncancelled (server, cancel);
-    return rc ? fail (rc) : 0;
+    ctki_server_leave_uncancelled (server, cancel);
+    return rc ? ctki_fail (rc) : 0;
 }
 
 /* ---- bad ways, for tests */
@@ -893,16 +849,16 @@ static int change (ctalk_server_t *server, ctalk_pid_t pid, const change_t *chan
 {
     if (!server || change->directions == 0 || (change->directions & ~(unsigned) (CTALK_IN | CTALK_OUT))
         || pid == server->node.setup.self)
-        return fail (EINVAL);
+        return ctki_fail (EINVAL);
     int cancel;
-    if (enter_uncancelled (server, &cancel))
+    if (ctki_server_enter_uncancelled (server, &cancel))
         return -1;
     ctki_outbox_lock (&server->node.outbox);
     int rc = change_ways (server, pid, change);
     count_cuts (&server->node);
     ctki_outbox_unlock (&server->node.outbox);
-    leave_uncancelled (server, cancel);
-    return rc ? fail (rc) : 0;
+    ctki_server_leave_uncancelled (server, cancel);
+    return rc ? ctki_fail (rc) : 0;
 }
 
 int ctalk_server_cut (ctalk_server_t *server, ctalk_pid_t peer, int directions, bool on)
@@ -915,40 +871,72 @@ int ctalk_server_impair (ctalk_server_t *server, ctalk_pid_t peer, int direction
 {
     change_t impair = {.directions = (unsigned) directions, .how = how};
     if (how && !ctki_fault_valid (how))
-        return fail (EINVAL);
+        return ctki_fail (EINVAL);
     return change (server, peer, &impair);
 }
 
 /* ---- sending and receiving */
 
+/* Those for actors and calls pass the hall. */
+static int send_one (ctalk_server_t *server, const ctalk_envelope_t *envelope, int timeout_ms)
+{
+    if (CTKI_LIKELY (!envelope->to))
+        return ctki_outbox_send (&server->node.outbox, envelope, 1, NULL, timeout_ms) < 0 ? -1 : 0;
+    int cancel = ctki_cancel_disable ();
+    int rc = ctki_hall_pass (&server->node.hall, envelope, timeout_ms, NULL);
+    ctki_cancel_restore (cancel);
+    return rc ? ctki_fail (rc) : 0;
+}
+
+static bool any_for_actors (const ctalk_envelope_t *envelopes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (envelopes[i].to)
+            return true;
+    }
+    return false;
+}
+
+static int send_each (ctalk_server_t *server, const ctalk_envelope_t *envelopes, size_t count, int timeout_ms)
+{
+    int64_t deadline_us = ctki_deadline_us (timeout_ms);
+    size_t sent = 0;
+    while (sent < count && send_one (server, &envelopes[sent], ctki_left_ms (timeout_ms, deadline_us)) == 0)
+        sent++;
+    return sent > 0 ? (int) sent : -1;
+}
+
 int ctalk_send_many (ctalk_server_t *server, const ctalk_envelope_t *envelopes, size_t count, int timeout_ms)
 {
     if (CTKI_UNLIKELY ((!envelopes && count > 0) || timeout_ms < -1))
-        return fail (EINVAL);
+        return ctki_fail (EINVAL);
     int cancel;
-    if (enter_uncancelled (server, &cancel))
+    if (ctki_server_enter_uncancelled (server, &cancel))
         return -1;
-    int sent = ctki_outbox_send (&server->node.outbox, envelopes, CTKI_MIN (count, (size_t) INT_MAX), NULL, timeout_ms);
-    leave_uncancelled (server, cancel);
+    count = CTKI_MIN (count, (size_t) INT_MAX);
+    int sent = any_for_actors (envelopes, count)
+                   ? send_each (server, envelopes, count, timeout_ms)
+                   : ctki_outbox_send (&server->node.outbox, envelopes, count, NULL, timeout_ms);
+    ctki_server_leave_uncancelled (server, cancel);
     return sent;
 }
 
 int ctalk_send (ctalk_server_t *server, const ctalk_envelope_t *envelope, int timeout_ms)
 {
     if (CTKI_UNLIKELY (!envelope || timeout_ms < -1))
-        return fail (EINVAL);
-    if (CTKI_UNLIKELY (enter (server)))
+        return ctki_fail (EINVAL);
+    if (CTKI_UNLIKELY (ctki_server_enter (server)))
         return -1;
-    int sent = ctki_outbox_send (&server->node.outbox, envelope, 1, NULL, timeout_ms);
-    leave (server);
-    return sent < 0 ? -1 : 0;
+    int rc = send_one (server, envelope, timeout_ms);
+    ctki_server_leave (server);
+    return rc;
 }
 
 /* Small, or to oneself: copied, and given back at once. */
 static int send_copy (ctalk_server_t *server, const ctalk_envelope_t *envelope, void (*free_fn) (void *, void *),
                       void *hint, int timeout_ms)
 {
-    if (ctki_outbox_send (&server->node.outbox, envelope, 1, NULL, timeout_ms) < 0)
+    if (send_one (server, envelope, timeout_ms))
         return -1;
     if (free_fn)
         free_fn ((void *) (uintptr_t) envelope->data, hint);
@@ -962,7 +950,7 @@ static int send_owned (ctalk_server_t *server, const ctalk_envelope_t *envelope,
         return send_copy (server, envelope, free_fn, hint, timeout_ms);
     ctki_buf_t *body = ctki_buf_own (envelope->data, envelope->size, free_fn, hint, &server->node.limbo);
     if (!body)
-        return fail (ENOMEM);
+        return ctki_fail (ENOMEM);
     if (ctki_outbox_send (&server->node.outbox, envelope, 1, body, timeout_ms) < 0) {
         ctki_buf_disown (body);
         return -1;
@@ -975,13 +963,13 @@ int ctalk_send_owned (ctalk_server_t *server, const ctalk_envelope_t *envelope, 
                       void *hint, int timeout_ms)
 {
     if (!envelope || timeout_ms < -1)
-        return fail (EINVAL);
+        return ctki_fail (EINVAL);
     int cancel;
-    if (enter_uncancelled (server, &cancel))
+    if (ctki_server_enter_uncancelled (server, &cancel))
         return -1;
     int rc = send_owned (server, envelope, free_fn, hint, timeout_ms);
     int code = errno;
-    leave_uncancelled (server, cancel);
+    ctki_server_leave_uncancelled (server, cancel);
     errno = code;
     return rc;
 }
@@ -990,14 +978,14 @@ static inline int receive (ctalk_server_t *server, ctalk_envelope_t *envelopes, 
 {
     uint64_t local_charge = 0;
     if (CTKI_UNLIKELY (!envelopes || capacity == 0 || timeout_ms < -1))
-        return fail (EINVAL);
-    if (CTKI_UNLIKELY (enter (server)))
+        return ctki_fail (EINVAL);
+    if (CTKI_UNLIKELY (ctki_server_enter (server)))
         return -1;
     int taken = ctki_inbox_take (&server->node.inbox, envelopes, CTKI_MIN (capacity, (size_t) INT_MAX), timeout_ms,
                                  &local_charge);
     if (CTKI_UNLIKELY (local_charge > 0))
         ctki_outbox_settled (&server->node.outbox, server->node.outbox.self, (int64_t) local_charge);
-    leave (server);
+    ctki_server_leave (server);
     return taken;
 }
 
@@ -1033,6 +1021,7 @@ static void add_totals (ctalk_server_t *server, ctalk_stats_t *stats)
     ctki_outbox_lock (outbox);
     ctki_route_each (&outbox->route, add_stats, stats);
     add_stats (outbox->self, stats);
+    ctki_hall_stats (&node->hall, stats);
     fold_gone (node);
     for (ctki_peer_t *peer = node->gone; peer; peer = peer->gone_next)
         add_stats (peer, stats);
@@ -1061,6 +1050,8 @@ static int one_stats (ctalk_server_t *server, ctalk_pid_t pid, ctalk_stats_t *st
     int64_t since_us = atomic_load (&peer->state_since_us);
     since_us = since_us ? since_us : server->node.started_us;
     add_stats (peer, stats);
+    if (peer == server->node.outbox.self)
+        ctki_hall_stats (&server->node.hall, stats);
     stats->state = (uint64_t) atomic_load (&peer->state);
     stats->state_since_ms = (uint64_t) ((ctki_now_us () - since_us) / CTKI_MS);
     stats->reason = atomic_load (&peer->reason);
@@ -1072,10 +1063,10 @@ static int one_stats (ctalk_server_t *server, ctalk_pid_t pid, ctalk_stats_t *st
 int ctalk_server_stats (ctalk_server_t *server, ctalk_pid_t peer, ctalk_stats_t *stats)
 {
     if (!stats)
-        return fail (EINVAL);
+        return ctki_fail (EINVAL);
     memset (stats, 0, sizeof *stats);
     int cancel;
-    if (enter_uncancelled (server, &cancel))
+    if (ctki_server_enter_uncancelled (server, &cancel))
         return -1;
     int rc = 0;
     if (peer == CTALK_BROADCAST)
@@ -1083,7 +1074,7 @@ int ctalk_server_stats (ctalk_server_t *server, ctalk_pid_t peer, ctalk_stats_t 
     else
         rc = one_stats (server, peer, stats);
     int code = errno;
-    leave_uncancelled (server, cancel);
+    ctki_server_leave_uncancelled (server, cancel);
     errno = code;
     return rc;
 }

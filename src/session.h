@@ -350,8 +350,8 @@ typedef struct {
     size_t records_size;
     uint32_t count;       /* envelopes */
     uint64_t charge;      /* theirs */
-    uint32_t lost;        /* of those, addressed to an actor: there is none */
-    uint64_t lost_charge;
+    uint32_t actors;      /* of those, addressed to something else than the inbox */
+    uint64_t actors_charge;
     uint64_t frames;      /* that they came in */
     ctki_record_t record; /* ONE */
     ctki_buf_t *whole;    /* ONE: its payload, put together (the caller gets the reference); NULL: it is the frame's body */

@@ -476,8 +476,8 @@ static bool check_run (const ctki_in_t *in, const uint8_t *records, size_t size,
         uint64_t charge = record.len + CTKI_CHARGE_BYTES;
         size_t count = 1;
         if (record.flags & CTKI_R_TO) { /* to whom may differ */
-            fx->lost += record.to != 0;
-            fx->lost_charge += record.to != 0 ? charge : 0;
+            fx->actors += record.to != 0;
+            fx->actors_charge += record.to != 0 ? charge : 0;
         } else
             count += alike (records + at + whole, size - at - whole, records + at, whole);
         fx->count += (uint32_t) count;

@@ -26,6 +26,14 @@ int64_t ctki_deadline_us (int timeout_ms)
     return timeout_ms < 0 ? CTKI_FOREVER : ctki_now_us () + timeout_ms * CTKI_MS;
 }
 
+int ctki_left_ms (int timeout_ms, int64_t deadline_us)
+{
+    if (timeout_ms <= 0)
+        return timeout_ms;
+    int64_t left_us = CTKI_MAX (deadline_us - ctki_now_us (), (int64_t) 0);
+    return (int) CTKI_MIN ((left_us + CTKI_MS - 1) / CTKI_MS, (int64_t) timeout_ms);
+}
+
 void ctki_random (void *out, size_t size)
 {
     uint8_t *p = out;
@@ -54,15 +62,15 @@ typedef struct {
     void *arg;
 } start_t;
 
-#if defined(__SANITIZE_THREAD__)
-#define STACK_BYTES (4 * CTKI_STACK_BYTES) /* its own frames are larger */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define STACK_TIMES 4 /* its own frames are larger */
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define STACK_BYTES (4 * CTKI_STACK_BYTES)
+#define STACK_TIMES 4
 #endif
 #endif
-#ifndef STACK_BYTES
-#define STACK_BYTES CTKI_STACK_BYTES
+#ifndef STACK_TIMES
+#define STACK_TIMES 1
 #endif
 
 static ctki_countdown_t threads;
@@ -94,12 +102,18 @@ static void schedule (pthread_attr_t *attr, const ctki_sched_t *sched)
 int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg,
                        const ctki_sched_t *sched)
 {
+    return ctki_thread_start_sized (thread, name, fn, arg, sched, CTKI_STACK_BYTES);
+}
+
+int ctki_thread_start_sized (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg,
+                             const ctki_sched_t *sched, size_t stack_bytes)
+{
     pthread_attr_t attr;
     sigset_t all, before;
     int rc = ctki_thread_fails () ? EAGAIN : pthread_attr_init (&attr);
     if (rc)
         return rc;
-    pthread_attr_setstacksize (&attr, STACK_BYTES);
+    pthread_attr_setstacksize (&attr, STACK_TIMES * stack_bytes);
     if (sched && sched->known)
         schedule (&attr, sched);
     sigfillset (&all);

@@ -22,6 +22,9 @@ int64_t ctki_now_us (void);
 /* When a timeout of the public interface ends; -1 gives CTKI_FOREVER. */
 int64_t ctki_deadline_us (int timeout_ms);
 
+/* What is left of a timeout that ends then, in ms, rounded up; -1 and 0 are left as they are. */
+int ctki_left_ms (int timeout_ms, int64_t deadline_us);
+
 /* Unpredictable bytes, never all zero for a uint64_t by ctki_random64 (). */
 void ctki_random (void *out, size_t size);
 uint64_t ctki_random64 (void);
@@ -40,6 +43,10 @@ void ctki_sched_get (ctki_sched_t *sched); /* of the caller's thread */
  * 15 characters), scheduled so; NULL: as its maker. 0, or an errno. */
 int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg,
                        const ctki_sched_t *sched);
+
+/* The same with a stack of so many bytes. */
+int ctki_thread_start_sized (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg,
+                             const ctki_sched_t *sched, size_t stack_bytes);
 
 /* Tests: as ctki_mem_fail (), for the starts of threads: EAGAIN. Whoever starts
  * one in another way asks whether that fails. */

@@ -21,12 +21,12 @@ violations () {
 rules='
 BEGIN {
     layer("src/base src/countdown src/error src/mem src/log src/sys src/lock src/calls")
-    layer("src/envelope src/wire src/crc32c src/route src/peers src/fault")
+    layer("src/envelope src/wire src/crc32c src/route src/peers src/fault src/notice")
     layer("src/session src/life")
-    layer("src/sock src/mailbox src/ways src/outbox src/inbox src/node")
+    layer("src/sock src/mailbox src/ways src/outbox src/inbox src/hall src/node")
     layer("config/")
     layer("actors/")
-    layer("src/server")
+    layer("src/server src/server_actors")
     pure = 3                # the second and this one: no socket and no clock; this one no lock either
 }
 function layer (names,    n, i, name) {
@@ -37,6 +37,7 @@ function layer (names,    n, i, name) {
 function stem (path) {
     sub (/\.[a-z]+$/, "", path)
     sub (/^src\/session_.*/, "src/session", path)
+    sub (/^src\/hall_.*/, "src/hall", path)
     if (path in rank) return path
     sub (/\/.*/, "/", path)
     return path

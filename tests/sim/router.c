@@ -325,7 +325,7 @@ static void note_sids (sim_process_t *process, sim_inbound_t *inbound, ctki_effe
 static void take_effects (sim_world_t *w, sim_process_t *process, sim_inbound_t *inbound, ctki_effects_t *fx)
 {
     note_sids (process, inbound, fx);
-    SIM_EXPECT (w, !fx->malformed && !fx->left && !fx->abandoned_frames && !fx->lost, "a frame against the protocol");
+    SIM_EXPECT (w, !fx->malformed && !fx->left && !fx->abandoned_frames && !fx->actors, "a frame against the protocol");
     if (fx->refused)
         owe_event (w, process, inbound, CTALK_PEER_REFUSED, fx->refused);
     if (fx->reply)

@@ -989,8 +989,8 @@ START_TEST (test_in_run)
     ck_assert_int_eq (fx.give, CTKI_GIVE_RUN);
     ck_assert_uint_eq (fx.count, 5 + 3 + 7 + 4);
     ck_assert_uint_eq (fx.charge, 8 * 8 + 7 * 20 + 19 * CTKI_CHARGE_BYTES);
-    ck_assert_uint_eq (fx.lost, 3);
-    ck_assert_uint_eq (fx.lost_charge, 3 * (20 + CTKI_CHARGE_BYTES));
+    ck_assert_uint_eq (fx.actors, 3);
+    ck_assert_uint_eq (fx.actors_charge, 3 * (20 + CTKI_CHARGE_BYTES));
     ck_assert_ptr_eq (fx.records, records);
     ck_assert_uint_eq (fx.records_size, used);
     ctki_in_fini (&in);

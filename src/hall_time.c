@@ -1,0 +1,257 @@
+/*
+ * hall_time.c - timers, in a heap by their time, and what is tried again. The
+ * router looks at them in its steps; who makes one that is due before it would
+ * look wakes it. See hall.h.
+ */
+#include <errno.h>
+
+#include "src/hall.h"
+#include "src/mem.h"
+
+/* ---- when to look */
+
+void ctki_hall_look_at (ctki_hall_t *hall, int64_t at_us)
+{
+    if (at_us >= atomic_load (&hall->next_us))
+        return;
+    atomic_store (&hall->next_us, at_us);
+    ctki_bell_ring (hall->outbox->bell);
+}
+
+/* ---- what could not be told */
+
+static int tell_due (ctki_hall_t *hall, const ctki_due_t *due)
+{
+    ctki_notice_t notice = {.op = due->op, .a = due->a, .b = due->b};
+    return ctki_hall_tell (hall, due->pid, &notice);
+}
+
+void ctki_hall_owe (ctki_hall_t *hall, ctki_due_t *due)
+{
+    if (!hall->dues && tell_due (hall, due) == 0) {
+        ctki_free (due);
+        return;
+    }
+    due->next = NULL;
+    *hall->dues_end = due;
+    hall->dues_end = &due->next;
+    ctki_hall_look_at (hall, ctki_now_us () + CTKI_HALL_RETRY_MS * CTKI_MS);
+}
+
+static void pay_dues (ctki_hall_t *hall)
+{
+    for (ctki_due_t *due; (due = hall->dues) && tell_due (hall, due) == 0;) {
+        hall->dues = due->next;
+        if (!hall->dues)
+            hall->dues_end = &hall->dues;
+        ctki_free (due);
+    }
+    if (hall->dues)
+        ctki_hall_look_at (hall, ctki_now_us () + CTKI_HALL_RETRY_MS * CTKI_MS);
+}
+
+/* Credit that could not be told: it is told anew from what it should be. */
+static void pay_grants (ctki_hall_t *hall)
+{
+    hall->grants_due = false;
+    for (size_t i = 0; i < hall->actors.capacity; i++) {
+        ctalk_actor_t *actor = hall->actors.slots[i].value;
+        for (ctki_flow_in_t *flow = actor ? actor->flows : NULL; flow; flow = flow->next)
+            ctki_flow_in_grant (actor, flow);
+    }
+}
+
+/* ---- the heap */
+
+static bool is_before (const ctki_timer_t *a, const ctki_timer_t *b)
+{
+    return a->due_us != b->due_us ? a->due_us < b->due_us : a->id < b->id;
+}
+
+static void place (ctki_hall_t *hall, ctki_timer_t *timer, size_t at)
+{
+    hall->heap[at] = timer;
+    timer->place = at;
+}
+
+static void sift (ctki_hall_t *hall, ctki_timer_t *timer, size_t at)
+{
+    while (at > 0 && is_before (timer, hall->heap[(at - 1) / 2])) {
+        place (hall, hall->heap[(at - 1) / 2], at);
+        at = (at - 1) / 2;
+    }
+    for (size_t child; (child = 2 * at + 1) < hall->timers; at = child) {
+        if (child + 1 < hall->timers && is_before (hall->heap[child + 1], hall->heap[child]))
+            child++;
+        if (!is_before (hall->heap[child], timer))
+            break;
+        place (hall, hall->heap[child], at);
+    }
+    place (hall, timer, at);
+}
+
+static int add (ctki_hall_t *hall, ctki_timer_t *timer)
+{
+    if (hall->timers == hall->heap_capacity) {
+        size_t capacity = CTKI_MAX (2 * hall->heap_capacity, (size_t) 16);
+        ctki_timer_t **heap = ctki_realloc (hall->heap, capacity * sizeof *heap);
+        if (!heap)
+            return -1;
+        hall->heap = heap;
+        hall->heap_capacity = capacity;
+    }
+    if (ctki_map_put (&hall->timers_map, timer->id, timer))
+        return -1;
+    hall->timers++;
+    sift (hall, timer, hall->timers - 1);
+    ctalk_actor_t *actor = timer->actor;
+    timer->next = actor->timers;
+    timer->link = &actor->timers;
+    if (timer->next)
+        timer->next->link = &timer->next;
+    actor->timers = timer;
+    return 0;
+}
+
+/* Out of everything; its letter is the caller's. */
+static ctki_letter_t *take_out (ctki_hall_t *hall, ctki_timer_t *timer)
+{
+    ctki_letter_t *letter = timer->letter;
+    ctki_timer_t *last = hall->heap[--hall->timers];
+    if (last != timer)
+        sift (hall, last, timer->place);
+    ctki_map_remove (&hall->timers_map, timer->id);
+    *timer->link = timer->next;
+    if (timer->next)
+        timer->next->link = timer->link;
+    ctki_free (timer);
+    return letter;
+}
+
+/* ---- when it is due */
+
+/* Sends what is for others. EAGAIN or ENOMEM: not now. */
+static int send_now (ctki_hall_t *hall, const ctki_letter_t *letter)
+{
+    const ctalk_envelope_t *envelope = &letter->envelope;
+    ctalk_actor_t *actor;
+    ctalk_envelope_t copy = *envelope;
+    copy.lease = NULL;
+    if (copy.pid != hall->self || !copy.to)
+        return ctki_outbox_send_until (hall->outbox, &copy, 0, NULL) ? errno : 0;
+    ctki_letter_t *own = ctki_letter_new (hall, &copy);
+    int rc = own ? ctki_hall_deliver (hall, own, &actor) : ENOMEM;
+    if (rc)
+        ctki_letter_free (own);
+    return rc;
+}
+
+static void run_timer (ctki_hall_t *hall, ctki_timer_t *timer, int64_t now_us)
+{
+    if (timer->own) {
+        ctalk_actor_t *actor = timer->actor;
+        ctki_mail_put (actor, take_out (hall, timer));
+        return;
+    }
+    int rc = send_now (hall, timer->letter);
+    if (rc == EAGAIN || rc == ENOMEM) {
+        timer->due_us = now_us + CTKI_HALL_RETRY_MS * CTKI_MS;
+        sift (hall, timer, timer->place);
+    } else
+        ctki_letter_free (take_out (hall, timer));
+}
+
+void ctki_hall_run_due (ctki_hall_t *hall, int64_t now_us)
+{
+    pay_dues (hall);
+    if (hall->grants_due)
+        pay_grants (hall);
+    if (hall->groups_due)
+        ctki_groups_retry (hall);
+    while (hall->timers > 0 && hall->heap[0]->due_us <= now_us)
+        run_timer (hall, hall->heap[0], now_us);
+    if (hall->timers > 0)
+        ctki_hall_look_at (hall, hall->heap[0]->due_us);
+}
+
+/* ---- for the actor */
+
+static ctki_timer_t *make (ctalk_actor_t *actor, int delay_ms, const ctalk_envelope_t *envelope)
+{
+    ctki_hall_t *hall = actor->hall;
+    ctki_timer_t *timer = ctki_alloc_zero (sizeof *timer);
+    ctki_letter_t *letter = timer ? ctki_letter_event (hall, CTALK_MESSAGE, envelope->pid, actor->id, envelope->data,
+                                                       envelope->size)
+                                  : NULL;
+    if (!letter) {
+        ctki_free (timer);
+        return NULL;
+    }
+    letter->envelope.msg_id = envelope->msg_id;
+    letter->envelope.to = envelope->to;
+    letter->envelope.flags = envelope->flags;
+    timer->actor = actor;
+    timer->letter = letter;
+    timer->due_us = ctki_now_us () + delay_ms * CTKI_MS;
+    timer->own = envelope->pid == hall->self && envelope->to == actor->id;
+    return timer;
+}
+
+/* With the lock held: it begins to run. 0, or an errno. */
+static int begin (ctki_hall_t *hall, ctki_timer_t *timer)
+{
+    if (atomic_load (&hall->closing))
+        return ESHUTDOWN;
+    timer->id = ctki_hall_draw (hall, CTKI_ID_TIMER);
+    if (timer->own) {
+        timer->letter->envelope.kind = CTALK_TIMER;
+        timer->letter->envelope.from = timer->id;
+        timer->letter->envelope.flags = 0;
+    }
+    if (add (hall, timer))
+        return ENOMEM;
+    ctki_hall_look_at (hall, timer->due_us);
+    return 0;
+}
+
+uint64_t ctki_hall_send_after (ctalk_actor_t *actor, int delay_ms, const ctalk_envelope_t *envelope)
+{
+    ctki_hall_t *hall = actor->hall;
+    int rc = ctki_outbox_check (hall->outbox, envelope);
+    if (rc == 0 && envelope->pid >= 0 && envelope->pid != hall->self && ctki_hall_state_of (hall, envelope->pid) < 0)
+        rc = EHOSTUNREACH;
+    ctki_timer_t *timer = rc ? NULL : make (actor, delay_ms, envelope);
+    if (!timer) {
+        errno = rc ? rc : ENOMEM;
+        return 0;
+    }
+    ctki_hall_lock (hall);
+    rc = begin (hall, timer);
+    uint64_t id = timer->id;
+    ctki_hall_unlock (hall);
+    if (rc == 0)
+        return id;
+    ctki_letter_free (timer->letter);
+    ctki_free (timer);
+    errno = rc;
+    return 0;
+}
+
+int ctki_hall_cancel (ctalk_actor_t *actor, uint64_t id)
+{
+    ctki_hall_t *hall = actor->hall;
+    ctki_hall_lock (hall);
+    ctki_timer_t *timer = ctki_map_get (&hall->timers_map, id);
+    ctki_letter_t *letter = timer && timer->actor == actor ? take_out (hall, timer) : NULL;
+    ctki_hall_unlock (hall);
+    if (!letter)
+        return ctki_mail_drop (actor, CTALK_TIMER, hall->self, id) ? 0 : ESRCH;
+    ctki_letter_free (letter);
+    return 0;
+}
+
+void ctki_timers_end (ctalk_actor_t *actor)
+{
+    while (actor->timers)
+        ctki_letter_free (take_out (actor->hall, actor->timers));
+}
