@@ -22,7 +22,7 @@ rules='
 BEGIN {
     layer("src/base src/countdown src/error src/mem src/log src/sys src/lock src/calls")
     layer("src/envelope src/wire src/crc32c src/route src/peers src/fault src/notice")
-    layer("src/session src/life")
+    layer("src/session src/life src/supervision")
     layer("src/sock src/mailbox src/ways src/outbox src/inbox src/hall src/node")
     layer("config/")
     layer("actors/")

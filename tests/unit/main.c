@@ -45,6 +45,7 @@
     SUITE (table_out)                                                                                                  \
     SUITE (session)                                                                                                    \
     SUITE (life)                                                                                                       \
+    SUITE (supervision)                                                                                                \
     SUITE (scenes)                                                                                                     \
     SUITE (pair)                                                                                                       \
     SUITE (resolver)
