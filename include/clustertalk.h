@@ -923,12 +923,16 @@ typedef struct {
 
 /*
  * Starts an actor that starts the children, in their order, and restarts them.
- * When it returns, all run. Stopped (ctalk_actor_stop (), or the server closes),
- * it stops them in reverse order, each within its stop_timeout_ms. When there
- * were too many restarts, or a child cannot be started again, it does the same
- * and exits with ECHILD: so supervisors of supervisors are told. A child that
- * does not stop in time is left behind, and the log says so; where it was to be
- * started again, the supervisor gives up.
+ * When it returns, all run. Stopped (ctalk_actor_stop ()), it stops them in
+ * reverse order, each within its stop_timeout_ms; when the server closes, all are
+ * asked at once. When there were too many restarts, or a child cannot be started
+ * again, it stops them, too, and exits with ECHILD: so supervisors of supervisors
+ * are told. A child that does not stop in time is left behind, and the log says
+ * so; where it was to be started again, the supervisor gives up.
+ *
+ * A child without a name has another id after each restart. One that fails is one
+ * restart, however many are started again for it. When all have returned 0, the
+ * supervisor stays. What is sent to it is dropped.
  *
  * Returns its id. 0: as ctalk_actor_spawn (), for the supervisor or a child
  * (those that were started are stopped again); EINVAL also: no children, a
