@@ -19,7 +19,7 @@ int main (void)
         ctki_suite_threads,   ctki_suite_wake,    ctki_suite_states,     ctki_suite_flush,   ctki_suite_descriptor,
         ctki_suite_broadcast, ctki_suite_members, ctki_suite_pressure,   ctki_suite_senders, ctki_suite_close,
         ctki_suite_restart,   ctki_suite_absent,  ctki_suite_transports, ctki_suite_events,  ctki_suite_cut,
-        ctki_suite_raft,      ctki_suite_help,
+        ctki_suite_raft,      ctki_suite_help,    ctki_suite_supervisors,
 #ifndef CTKI_QUEUE_SOCKETS
         ctki_suite_abuse,     ctki_suite_resources,
 #endif

@@ -36,5 +36,6 @@ Suite *ctki_suite_events (void);
 Suite *ctki_suite_cut (void);
 Suite *ctki_suite_raft (void);
 Suite *ctki_suite_help (void);
+Suite *ctki_suite_supervisors (void);
 
 #endif
