@@ -104,6 +104,25 @@ static void expect (const char *story)
     ck_assert_msg (same, "%s instead of %s", got, story);
 }
 
+static void forget (void)
+{
+    pthread_mutex_lock (&mutex);
+    trace[0] = '\0';
+    pthread_mutex_unlock (&mutex);
+}
+
+/* These have stopped since the last look, in this order, whatever else was noted: notes of starts may come late. */
+static void expect_stops (const char *story)
+{
+    char got[TRACE_BYTES] = "";
+    pthread_mutex_lock (&mutex);
+    for (const char *at = strchr (trace, '-'); at; at = strchr (at + 1, '-'))
+        (void) snprintf (got + strlen (got), sizeof got - strlen (got), "%s%.2s", *got ? " " : "", at);
+    trace[0] = '\0';
+    pthread_mutex_unlock (&mutex);
+    ck_assert_str_eq (got, story);
+}
+
 /* ---- workers */
 
 static int end_as_told (worker_t *worker, int reason)
@@ -248,7 +267,7 @@ static void open_scene_absent (bool absent)
     else
         ctki_cluster_open (&cluster, 1, NULL);
     memset (workers, 0, sizeof workers);
-    trace[0] = '\0';
+    forget ();
     for (int i = 0; i < WORKERS; i++) {
         workers[i].number = i;
         atomic_store (&workers[i].memory, -1);
@@ -351,16 +370,13 @@ START_TEST (starts_and_stops)
         while (lives () < (int) count)
             (void) sched_yield ();
         watch_start (&watcher, id);
-        pthread_mutex_lock (&mutex);
-        trace[0] = '\0';
-        pthread_mutex_unlock (&mutex);
+        forget ();
         stop (id);
         CTKI_FAILS (ESRCH, ctalk_actor_stop (server (), id, 0));
         char story[3 * WORKERS + 1] = "";
         for (size_t i = count; i-- > 0;)
             (void) snprintf (story + strlen (story), sizeof story - strlen (story), "-%zu%s", i, i ? " " : "");
-        ck_assert_str_eq (trace, story);
-        trace[0] = '\0';
+        expect_stops (story);
         expect_exit (&watcher, 0);
         close_scene ();
     }
@@ -454,8 +470,7 @@ START_TEST (start_fails)
         ck_assert_int_eq (errno, EEXIST);
         ck_assert_uint_eq (actors (), 0);
         ck_assert_int_eq (lives (), 3 * (i + 1));
-        ck_assert_str_eq (strrchr (trace, '-') - 6, "-2 -1 -0");
-        trace[0] = '\0';
+        expect_stops ("-2 -1 -0");
     }
     children[3].name = "once";
     uint64_t id = ctalk_supervisor_spawn (server (), "boss", children, 4, &how);
@@ -483,7 +498,7 @@ START_TEST (thread_fails)
         for (int i = 0; i < 4; i++)
             ck_assert_int_eq (atomic_exchange (&workers[i].lives, 0), i < k - 1);
     }
-    trace[0] = '\0';
+    forget ();
     close_scene ();
 }
 END_TEST
@@ -581,9 +596,7 @@ START_TEST (normal_ends)
         end (0, 0);
         end (2, 0);
         expect_actors (1);
-        pthread_mutex_lock (&mutex);
-        trace[0] = '\0';
-        pthread_mutex_unlock (&mutex);
+        forget ();
         stop (id);
         close_scene ();
     }
@@ -785,7 +798,7 @@ START_TEST (two_deaths_are_two_restarts)
         ck_assert_int_eq (atomic_load (&workers[1].lives), 2 + enough);
         ck_assert_int_eq (atomic_load (&workers[2].lives), 2 + enough);
         ck_assert_int_eq (lives (), stops () + deaths ());
-        trace[0] = '\0';
+        forget ();
         close_scene ();
     }
 }
@@ -816,7 +829,7 @@ START_TEST (left_behind)
         linger (1, false);
         expect_actors (0);
         ck_assert_int_eq (stops (), 3);
-        trace[0] = '\0';
+        forget ();
         close_scene ();
     }
 }
@@ -886,7 +899,6 @@ END_TEST
 typedef struct {
     size_t first, count; /* of the children */
     int restarts_max;
-    atomic_uint_fast64_t id;
     atomic_int lives;
 } branch_t;
 
@@ -895,14 +907,13 @@ static int supervise_branch (ctalk_actor_t *self, void *arg)
 {
     branch_t *branch = arg;
     ctalk_envelope_t envelope;
+    atomic_fetch_add (&branch->lives, 1);
     ctalk_supervision_t how = {
         .strategy = CTALK_ONE_FOR_ONE, .restarts_max = branch->restarts_max, .within_ms = LONG_MS};
     uint64_t id =
         ctalk_supervisor_spawn (ctalk_actor_server (self), NULL, children + branch->first, branch->count, &how);
     if (id == 0)
         return errno;
-    atomic_store (&branch->id, id);
-    atomic_fetch_add (&branch->lives, 1);
     int reason = ctalk_actor_monitor (self, 1, id) ? errno : 0;
     if (reason == 0 && ctalk_actor_recv (self, &envelope, -1) == 0) {
         const ctalk_event_t *event = envelope.data;
@@ -927,7 +938,7 @@ static uint64_t open_tree (branch_t branch[2], int restarts_max)
     uint64_t id = ctalk_supervisor_spawn (server (), NULL, list, 2, &how);
     ck_assert_uint_ne (id, 0);
     expect ("+0 +1 +2 +3");
-    expect_actors (7);
+    expect_actors (9);
     return id;
 }
 
@@ -941,7 +952,7 @@ START_TEST (tree)
         expect ("x1 -0 +0 +1");
         ck_assert_int_eq (atomic_load (&branch[0].lives), 2 + i);
     }
-    expect_actors (7);
+    expect_actors (9);
     stop (id);
     expect ("-3 -2 -1 -0");
     ck_assert_int_eq (atomic_load (&branch[1].lives), 1);
@@ -1016,7 +1027,7 @@ static uint64_t open_victims (ctalk_strategy_t strategy, size_t count)
  * one life. */
 START_TEST (thousands_of_kills)
 {
-    static const size_t kills[] = {10000, 2500, 5000};
+    static const size_t kills[] = {10000, 1000, 2000};
     static const size_t counts[] = {WORKERS, 3, 4};
     for (int i = 0; i < 3; i++) {
         int64_t start_ms = ctki_test_now_ms ();
