@@ -8,8 +8,10 @@
 #include <string.h>
 
 /* One line per suite: SUITE (name) for Suite *ctki_suite_name (void). With the
- * queue sockets: those that use sockets. */
-#ifdef CTKI_QUEUE_SOCKETS
+ * queue sockets: those that use sockets. One fakes what it stands on, and is alone. */
+#if defined(CTKI_FAKE_HALL)
+#define SUITES SUITE (groups)
+#elif defined(CTKI_QUEUE_SOCKETS)
 #define SUITES                                                                                                         \
     SUITE (queue_sock)                                                                                                 \
     SUITE (sock)                                                                                                       \
