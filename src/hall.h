@@ -142,6 +142,7 @@ struct ctalk_actor {
     uint64_t pending;       /* of all flows */
     ctki_count_t taken;     /* letters from this server, for the figures */
     bool lead;              /* the last letter came from another server */
+    bool eager;             /* the last look found several letters */
 
     /* Under the hall's lock. */
     ctki_flow_in_t *flows;

@@ -3,13 +3,15 @@
  * room, and the credit that peers are given. See hall.h.
  */
 #include <errno.h>
+#include <sched.h>
 
 #include "src/hall.h"
 #include "src/mem.h"
 
 enum {
     GIVE_BACK_SHARE = 16,               /* of a mailbox's room: so much is given back at once */
-    SETTLE_BYTES = CTKI_CREDIT_BYTES / 4 /* taken of flows: they are told at the latest then */
+    SETTLE_BYTES = CTKI_CREDIT_BYTES / 4, /* taken of flows: they are told at the latest then */
+    LOOKS = 16 /* at an empty mailbox under load, before its actor sleeps */
 };
 
 /* ---- letters */
@@ -257,6 +259,7 @@ static bool fetch (ctalk_actor_t *actor)
     if (!atomic_load (&actor->filled))
         return false;
     ctki_lock_take (&actor->lock);
+    actor->eager = actor->letters.head != actor->letters.tail;
     join (&actor->mine, &actor->letters);
     atomic_store (&actor->filled, false);
     ctki_lock_release (&actor->lock);
@@ -272,6 +275,19 @@ static bool has_mail (void *arg)
 {
     const ctalk_actor_t *actor = arg;
     return atomic_load (&actor->filled) || is_ending (actor);
+}
+
+/* When the last look found several at once, more are on their way: others run, if
+ * any want to, and it is looked again. So nobody pays for a wake-up each time. */
+static bool look_again (ctalk_actor_t *actor)
+{
+    for (int looks = actor->eager ? LOOKS : 0; looks > 0; looks--) {
+        sched_yield ();
+        if (has_mail (actor))
+            return true;
+    }
+    actor->eager = false;
+    return false;
 }
 
 /* The first letter behind `before` that is wanted; *before: the one that it stands behind. */
@@ -302,6 +318,8 @@ int ctki_mail_take (ctalk_actor_t *actor, bool (*match) (const ctalk_envelope_t 
         if (rc || timeout_ms == 0)
             return rc ? rc : EAGAIN;
         give_back (actor);
+        if (look_again (actor))
+            continue;
         if (deadline_us < 0)
             deadline_us = ctki_deadline_us (timeout_ms);
         rc = ctki_seat_wait (actor->hall->inbox, &actor->seat, actor->lead, has_mail, actor, deadline_us);
