@@ -491,6 +491,10 @@ static void *run (void *arg)
 {
     ctalk_actor_t *actor = arg;
     ctki_hall_t *hall = actor->hall;
+    char name[32];
+    snprintf (name, sizeof name, "ct-actor-%d", (int) hall->self);
+    ctki_thread_set_name (name);
+    actor->thread = pthread_self ();
     me = actor;
     int reason = actor->fn (actor, actor->arg);
     ctki_cancel_disable ();
@@ -527,9 +531,8 @@ static int enroll (ctki_hall_t *hall, ctalk_actor_t *actor, const char *name, si
 /* 0, or an errno: the actor is as if it had never been. */
 static int start (ctki_hall_t *hall, ctalk_actor_t *actor)
 {
-    char name[32];
-    snprintf (name, sizeof name, "ct-actor-%d", (int) hall->self);
-    int rc = ctki_thread_start_sized (&actor->thread, name, run, actor, NULL, CTKI_ACTOR_STACK_BYTES);
+    pthread_t thread; /* the actor may be gone when this returns */
+    int rc = ctki_thread_start_sized (&thread, NULL, run, actor, NULL, CTKI_ACTOR_STACK_BYTES);
     if (rc == 0)
         return 0;
     ctki_hall_lock (hall);

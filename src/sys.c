@@ -121,12 +121,19 @@ int ctki_thread_start_sized (pthread_t *thread, const char *name, void *(*fn) (v
     rc = pthread_create (thread, &attr, fn, arg);
     pthread_sigmask (SIG_SETMASK, &before, NULL);
     pthread_attr_destroy (&attr);
-    if (rc == 0) {
+    if (rc == 0 && name) {
         char label[16];
         snprintf (label, sizeof label, "%s", name);
         pthread_setname_np (*thread, label);
     }
     return rc;
+}
+
+void ctki_thread_set_name (const char *name)
+{
+    char label[16];
+    snprintf (label, sizeof label, "%s", name);
+    pthread_setname_np (pthread_self (), label);
 }
 
 int ctki_cancel_disable (void)

@@ -44,9 +44,12 @@ void ctki_sched_get (ctki_sched_t *sched); /* of the caller's thread */
 int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg,
                        const ctki_sched_t *sched);
 
-/* The same with a stack of so many bytes. */
+/* The same with a stack of so many bytes. name NULL: it gives itself one; so it may
+ * end, and be joined by others, before this returns. */
 int ctki_thread_start_sized (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg,
                              const ctki_sched_t *sched, size_t stack_bytes);
+
+void ctki_thread_set_name (const char *name); /* the caller's */
 
 /* Tests: as ctki_mem_fail (), for the starts of threads: EAGAIN. Whoever starts
  * one in another way asks whether that fails. */
