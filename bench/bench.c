@@ -322,6 +322,23 @@ double bench_most (const double *values, size_t count)
     return most;
 }
 
+static int compare_times (const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *) a, y = *(const uint32_t *) b;
+    return (x > y) - (x < y);
+}
+
+void bench_sort_times (uint32_t *times_ns, size_t count)
+{
+    qsort (times_ns, count, sizeof *times_ns, compare_times);
+}
+
+double bench_percentile_us (const uint32_t *sorted_ns, size_t count, size_t of_thousand)
+{
+    size_t rank = (count * of_thousand + 999) / 1000;
+    return rank == 0 ? 0 : (double) sorted_ns[rank - 1] / 1000;
+}
+
 /* The processor's name as the kernel gives it, or "unknown processor". */
 static void read_processor (char *name, size_t capacity)
 {

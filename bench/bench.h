@@ -83,6 +83,9 @@ static inline bool bench_check (const uint8_t *data, size_t size, uint64_t numbe
 /* The number without its top byte, in which a bench may tell ways apart. */
 #define BENCH_PLACE(number) ((number) & (UINT64_MAX >> 8))
 
+/* The number of the answer to a question with that number. */
+#define BENCH_REPLY(number) (~(number))
+
 /* Says in what a payload that failed the check is wrong, by its place. */
 void bench_describe (char *text, size_t capacity, const uint8_t *data, size_t size, uint64_t number);
 
@@ -151,6 +154,10 @@ void *bench_shared (size_t size);
 double bench_median (const double *values, size_t count);
 double bench_least (const double *values, size_t count);
 double bench_most (const double *values, size_t count);
+
+/* Times of round trips, in ns: sorts them. Then that which so many of a thousand did not exceed, in us; 0 of none. */
+void bench_sort_times (uint32_t *times_ns, size_t count);
+double bench_percentile_us (const uint32_t *sorted_ns, size_t count, size_t of_thousand);
 
 /* One line: processor, cores, kernel, libzmq. */
 void bench_print_machine (void);

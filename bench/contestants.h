@@ -1,7 +1,7 @@
 /*
  * contestants.h - who takes part in the workloads of two processes
  * (bench/pair.h): ClusterTalk, libzmq, TCP, nng and CZMQ, one way and in round
- * trips. A file with_NAME.c each.
+ * trips, and ClusterTalk in calls. A file with_NAME.c each.
  *
  * For all: the puller binds and the pusher connects, over TCP of the loopback.
  * Every message is a call to send and a call to receive unless its name says
@@ -14,9 +14,6 @@
 #define BENCH_CONTESTANTS_H
 
 #include "bench/pair.h"
-
-/* The number of the reply to a question. */
-#define BENCH_REPLY(number) (~(number))
 
 /* One way. */
 extern const bench_contestant_t bench_ctalk_oneway;  /* ctalk_send, ctalk_recv, default options */
@@ -43,6 +40,13 @@ extern const bench_contestant_t bench_tcp_trip;         /* TCP_NODELAY */
 extern const bench_contestant_t bench_tcp_trip_spin;    /* the same, spinning with MSG_DONTWAIT */
 extern const bench_contestant_t bench_nng_trip;         /* REQ <-> REP */
 extern const bench_contestant_t bench_czmq_trip;        /* zsock REQ <-> REP, zframe */
+
+/* Calls, answered by an actor (ctalk_actor_recv, ctalk_actor_reply). */
+extern const bench_contestant_t bench_ctalk_call;            /* by a thread: ctalk_call */
+extern const bench_contestant_t bench_ctalk_call_spin;       /* the same, SpinMicros 50 */
+extern const bench_contestant_t bench_ctalk_call_actor;      /* by an actor: ctalk_actor_call */
+extern const bench_contestant_t bench_ctalk_call_actor_spin; /* the same, SpinMicros 50 */
+extern const bench_contestant_t bench_ctalk_call_hand;       /* by an actor: ctalk_actor_send, ctalk_actor_recv */
 
 enum { BENCH_SPIN_US = 50 };
 

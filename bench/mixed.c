@@ -173,19 +173,6 @@ static void *run_stream (void *arg)
     return NULL;
 }
 
-static int compare_times (const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *) a, y = *(const uint32_t *) b;
-    return (x > y) - (x < y);
-}
-
-/* The round trip that so many of a thousand did not exceed. */
-static double percentile_us (const end_t *end, size_t of_thousand)
-{
-    const size_t rank = (end->trips * of_thousand + 999) / 1000;
-    return rank == 0 ? 0 : (double) end->trip_ns[rank - 1] / 1000;
-}
-
 /* Not in the timed step, as sorting takes its time. */
 static void note_trips (crew_member_t *member)
 {
@@ -194,10 +181,10 @@ static void note_trips (crew_member_t *member)
     board_t *board = member->shared;
     if (member->self != FIRST)
         return;
-    qsort (end->trip_ns, end->trips, sizeof *end->trip_ns, compare_times);
-    board->p50_us = percentile_us (end, 500);
-    board->p99_us = percentile_us (end, 990);
-    board->p999_us = percentile_us (end, 999);
+    bench_sort_times (end->trip_ns, end->trips);
+    board->p50_us = bench_percentile_us (end->trip_ns, end->trips, 500);
+    board->p99_us = bench_percentile_us (end->trip_ns, end->trips, 990);
+    board->p999_us = bench_percentile_us (end->trip_ns, end->trips, 999);
     board->trips_s = (double) end->trips * 1000 / (double) task->millis;
 }
 
