@@ -106,6 +106,9 @@ workload W6 fanout fanout --rounds 3
 workload W7 threads threads --millis 400 --rounds 5
 workload W8 mixed mixed --rounds 3
 workload W9 idle idle
+workload W10 actors actors
+workload W11 call call --millis 500 --rounds 5
+workload W12 many_actors many_actors
 if [ $faults = yes ] && [ -z "$quick" ]; then
     run stopped stopped_peer stopped_peer
     run recovery recovery recovery
@@ -147,13 +150,19 @@ W6;64;ctalk;envelopes/s;1 peer;0.5;0.9;rate to 64 peers to that to one
 W8;10000000;ctalk;p99 us;zmq;1.3;1;small beside a stream, p99, to DEALER ↔ ROUTER
 W9;500;ctalk;CPU %;-;2;0.5;% of a core, idle with 64 peers
 W9;0;ctalk;beyond/s/peer;-;2;0;wake-ups beyond heartbeats per peer and second
+W10;64;ctalk;envelopes/s;zactor;1;2;64 B between two actors, to a zactor
+W10;1024;ctalk;envelopes/s;zactor;1;2;1 KiB between two actors, to a zactor
+W10;64;ctalk;p50 us;zactor;1;0.8;64 B round trip of two actors, p50, to a zactor
+W10;64;ctalk-call;p50 us;zactor;1;0.8;the same, by calls
+W11;64;ctalk;p50 us;zmq;1.3;1;64 B call of an actor, p50, to DEALER ↔ ROUTER
+W11;64;ctalk-actor;p50 us;zmq;1.3;1;the same, by an actor
 END
 }
 
 # A table of what is wanted and what is.
 glance () {
     fields "$out/oneway_main.csv" "$out/oneway.csv" "$out/large.csv" "$out/roundtrip.csv" "$out/broadcast.csv" \
-        "$out/ring.csv" "$out/fanout.csv" "$out/mixed.csv" "$out/idle.csv" >"$out/fields"
+        "$out/ring.csv" "$out/fanout.csv" "$out/mixed.csv" "$out/idle.csv" "$out/actors.csv" "$out/call.csv" >"$out/fields"
     printf '\n## At a glance\n\n| | | at least | aim | is | |\n|---|---|---:|---:|---:|---|\n'
     wanted_figures | awk -F ';' -v fields="$out/fields" '
         BEGIN {
@@ -220,14 +229,15 @@ END
 
 # The machine is at the top, once.
 tables () {
-    for name in oneway_main oneway large roundtrip broadcast ring fanout threads mixed idle stopped_peer recovery; do
+    for name in oneway_main oneway large roundtrip broadcast ring fanout threads mixed idle actors call many_actors \
+        stopped_peer recovery; do
         if [ -f "$out/$name.md" ]; then grep -v '^machine: ' "$out/$name.md"; fi
     done
 }
 
 pictures () {
     printf '\n## Charts\n\n'
-    for chart in rate_size latency_64 latency_4096 rate_peers rate_threads; do
+    for chart in rate_size latency_64 latency_4096 latency_call rate_peers rate_threads; do
         if [ -f "$out/$chart.svg" ]; then printf '![%s](%s%s.svg)\n' "$chart" "$1" "$chart"; fi
     done
 }
@@ -261,10 +271,11 @@ plot () {
 }
 
 # Percentiles: a line for each contestant.
+# percentiles WORKLOAD SIZE FILE
 percentiles () {
     for metric in 'p50 us' 'p99 us' 'p99.9 us'; do
-        figures W3 "$metric" "$out/roundtrip.csv" |
-            awk -v size="$1" 'NF == 1 { name = $1 } $1 == size && NF > 1 { print name, $2 }' | tr -d '"' >"$out/part"
+        figures "$1" "$metric" "$3" |
+            awk -v size="$2" 'NF == 1 { name = $1 } $1 == size && NF > 1 { print name, $2 }' | tr -d '"' >"$out/part"
         LC_ALL=C sort "$out/part" >"$out/part.${metric%% *}"
     done
     join "$out/part.p50" "$out/part.p99" 2>/dev/null | join - "$out/part.p99.9" | LC_ALL=C sort -k 2 -g
@@ -277,13 +288,15 @@ charts () {
         return 0
     fi
     figures W1 envelopes/s "$out/oneway.csv" "$out/oneway_main.csv" >"$out/rate_size.dat"
-    percentiles 64 >"$out/latency_64.dat"
-    percentiles 4096 >"$out/latency_4096.dat"
+    percentiles W3 64 "$out/roundtrip.csv" >"$out/latency_64.dat"
+    percentiles W3 4096 "$out/roundtrip.csv" >"$out/latency_4096.dat"
+    percentiles W11 64 "$out/call.csv" >"$out/latency_call.dat"
     figures W6 envelopes/s "$out/fanout.csv" >"$out/rate_peers.dat"
     figures W7 envelopes/s "$out/threads.csv" >"$out/rate_threads.dat"
     plot rate_size both 'One way between two processes' 'payload, bytes' 'envelopes per second'
     plot latency_64 bars 'Round trips of 64 bytes' '' 'microseconds'
     plot latency_4096 bars 'Round trips of 4 KiB' '' 'microseconds'
+    plot latency_call bars 'Calls of an actor of another process, 64 bytes' '' 'microseconds'
     plot rate_peers one 'One server to many' 'receiving servers' 'envelopes per second'
     plot rate_threads one 'Threads that send on one server' 'threads' 'envelopes per second'
 }

@@ -13,7 +13,7 @@ enum {
     SIZE_CHARS = 16
 };
 
-enum { P50, P99, P999, WORST, RATE, METRICS };
+enum { P50, P90, P99, P999, WORST, RATE, METRICS };
 
 /* What the command line asks for. */
 typedef struct {
@@ -30,6 +30,7 @@ static void measure (const bench_turn_t *turn, bench_result_t *result)
 {
     bench_sort_times (turn->samples_ns, turn->count);
     result->metrics[P50] = bench_percentile_us (turn->samples_ns, turn->count, 500);
+    result->metrics[P90] = bench_percentile_us (turn->samples_ns, turn->count, 900);
     result->metrics[P99] = bench_percentile_us (turn->samples_ns, turn->count, 990);
     result->metrics[P999] = bench_percentile_us (turn->samples_ns, turn->count, 999);
     result->metrics[WORST] = bench_percentile_us (turn->samples_ns, turn->count, 1000);
@@ -42,6 +43,7 @@ static int run_size (const options_t *options, FILE *csv, uint64_t size, _Atomic
     static bench_result_t results[BENCH_CONTESTANTS_MAX][BENCH_ROUNDS_MAX];
     const bench_trips_t *trips = options->trips;
     const bench_metric_t metrics[METRICS] = {[P50] = {.name = "p50 us", .lower_is_better = true, .versus = true},
+                                             [P90] = {.name = "p90 us", .lower_is_better = true},
                                              [P99] = {.name = "p99 us", .lower_is_better = true, .versus = true},
                                              [P999] = {.name = "p99.9 us", .lower_is_better = true},
                                              [WORST] = {.name = "max us", .lower_is_better = true},

@@ -55,13 +55,15 @@ says () {
     [ "$status" -eq "$expected" ] && grep -q -e "$pattern" "$scratch/said"
 }
 
-for pair in oneway=W1 roundtrip=W3 broadcast=W4 ring=W5 fanout=W6 threads=W7 mixed=W8 idle=W9; do
+for pair in oneway=W1 roundtrip=W3 broadcast=W4 ring=W5 fanout=W6 threads=W7 mixed=W8 idle=W9 \
+    actors=W10 call=W11 many_actors=W12; do
     check "${pair#*=}: bench/${pair%=*}" quick "${pair%=*}" "${pair#*=}"
 done
 check 'W2: bench/oneway with 10 MB' says '^### W2: ' 0 oneway --size 10000000 --count 2 --rounds 1
 check 'a turn past its deadline is an error' says 'deadline passed' 1 \
     oneway --only zmq --count 1000000000 --deadline 1 --rounds 1
 check 'a contestant that there is not is wrong usage' says '"nobody"' 2 oneway --only ctalk,nobody
+check 'a ring that does not go into ten servers is wrong usage' says '--ring: a multiple' 2 many_actors --ring 15
 check 'too small a payload is wrong usage' says '--size' 2 roundtrip --size 64,7
 check 'a ratio that is out of reach is status 3' says '^### W1: ' 3 oneway --only ctalk,zmq --quick --require 1000
 
