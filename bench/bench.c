@@ -55,6 +55,17 @@ uint64_t bench_cpu_ns (void)
     return timeval_ns (usage.ru_utime) + timeval_ns (usage.ru_stime);
 }
 
+double bench_resident_bytes (void)
+{
+    unsigned long long size, resident = 0;
+    FILE *file = fopen ("/proc/self/statm", "r");
+    if (file && fscanf (file, "%llu %llu", &size, &resident) != 2) /* NOLINT(cert-err34-c): the kernel's own */
+        resident = 0;
+    if (file)
+        fclose (file);
+    return (double) resident * (double) sysconf (_SC_PAGESIZE);
+}
+
 /* ------------------------------------------------------------------ payload */
 
 void bench_describe (char *text, size_t capacity, const uint8_t *data, size_t size, uint64_t number)

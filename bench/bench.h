@@ -39,6 +39,9 @@ uint64_t bench_now_ns (void);
 /* Processor time of this process, all its threads, user and system, in ns. */
 uint64_t bench_cpu_ns (void);
 
+/* Memory of this process that is in RAM, in bytes; 0: not known. */
+double bench_resident_bytes (void);
+
 /* ------------------------------------------------------------------ payload */
 
 /*

@@ -114,13 +114,7 @@ static double heap_now (void)
 
 static memory_t memory_now (void)
 {
-    unsigned long long size, resident = 0;
-    FILE *file = fopen ("/proc/self/statm", "r");
-    if (file && fscanf (file, "%llu %llu", &size, &resident) != 2) /* NOLINT(cert-err34-c): the kernel's own */
-        resident = 0;
-    if (file)
-        fclose (file);
-    return (memory_t){.resident = (double) resident * (double) sysconf (_SC_PAGESIZE), .heap = heap_now ()};
+    return (memory_t){.resident = bench_resident_bytes (), .heap = heap_now ()};
 }
 
 static memory_t grown_since (memory_t before)

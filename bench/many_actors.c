@@ -91,7 +91,7 @@ struct ring {
     node_t *node;
     atomic_size_t running; /* how many actors have begun */
     sem_t all_run, all_home;
-    double before_kib; /* memory without the actors */
+    double before; /* memory in bytes, without the actors */
     int (*send) (node_t *node, const void *data, uint64_t number);
     ctalk_server_t *server[SERVERS_MAX];
     void *starter; /* with zactors: a PUSH to the first one */
@@ -107,23 +107,10 @@ static node_t *next_of (const node_t *node)
     return &node->ring->node[(node->index + 1) % task_of (node->ring)->actors];
 }
 
-/* -------------------------------------------------------------- the process */
-
-static double resident_kib (void)
-{
-    unsigned long all = 0, resident = 0;
-    FILE *file = fopen ("/proc/self/statm", "r");
-    if (file && fscanf (file, "%lu %lu", &all, &resident) != 2)
-        resident = 0;
-    if (file)
-        fclose (file);
-    return (double) resident * (double) sysconf (_SC_PAGESIZE) / 1024;
-}
-
 /* What there is more than before the actors, for each of them. */
 static double kib_each (const ring_t *ring)
 {
-    return (resident_kib () - ring->before_kib) / (double) task_of (ring)->actors;
+    return (bench_resident_bytes () - ring->before) / 1024 / (double) task_of (ring)->actors;
 }
 
 static double us_each (const ring_t *ring, uint64_t begin_ns)
@@ -218,7 +205,7 @@ static void wait_for (sem_t *event)
 static int spawn_all (ring_t *ring, int (*spawn) (node_t *node))
 {
     board_t *board = ring->member->shared;
-    ring->before_kib = resident_kib ();
+    ring->before = bench_resident_bytes ();
     const uint64_t begin_ns = bench_now_ns ();
     for (size_t i = 0; i < task_of (ring)->actors; i++)
         if (spawn (&ring->node[i]) != 0)
@@ -550,7 +537,7 @@ static int bench (const void *asked, FILE *csv)
             bench_cell (texts[i], "%zu/%zu x %" PRIu64, task->actors, task->servers, task->envelopes);
         else
             bench_cell (texts[i], "%zu x %" PRIu64, task->actors, task->envelopes);
-        cases[i] = (crew_case_t){.name = texts[i], .x = (double) (task->actors / task->servers), .task = task};
+        cases[i] = (crew_case_t){.name = texts[i], .x = (double) task->actors / (double) task->servers, .task = task};
     }
     const crew_workload_t workload = {.name = "W12",
                                       .title = "W12: rings of actors, actors/servers x envelopes under way",
