@@ -4,6 +4,7 @@
 #include "src/hall.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 
 #include "src/calls.h"
@@ -33,11 +34,43 @@ void ctki_hall_init (ctki_hall_t *hall, ctalk_pid_t self, ctki_inbox_t *inbox, c
     atomic_init (&hall->next_us, CTKI_FOREVER);
 }
 
+/* Who is woken under the lock would only wait for it. One who is not asleep yet
+ * looks once more before it is. */
+void ctki_hall_wake (ctki_hall_t *hall, ctki_seat_t *seat)
+{
+    if ((atomic_load (&seat->gate.waiters) == 0 && !atomic_load (&seat->leads)) || atomic_load (&seat->pending))
+        return;
+    atomic_store (&seat->pending, true);
+    atomic_fetch_add (&seat->pins, 1);
+    seat->wake_next = hall->to_wake;
+    hall->to_wake = seat;
+}
+
+void ctki_hall_await_wakers (ctki_seat_t *seat)
+{
+    while (atomic_load (&seat->pins) > 0)
+        sched_yield ();
+}
+
+static void wake_all (ctki_hall_t *hall, ctki_seat_t *seats)
+{
+    while (seats) {
+        ctki_seat_t *seat = seats;
+        seats = seat->wake_next;
+        atomic_store (&seat->pending, false);
+        ctki_seat_wake (hall->inbox, seat);
+        atomic_fetch_sub (&seat->pins, 1); /* it may be gone now */
+    }
+}
+
 void ctki_hall_unlock (ctki_hall_t *hall)
 {
     bool wake = hall->wake;
+    ctki_seat_t *seats = hall->to_wake;
     hall->wake = false;
+    hall->to_wake = NULL;
     ctki_lock_release (&hall->lock);
+    wake_all (hall, seats);
     if (wake)
         ctki_outbox_wake_router (hall->outbox);
 }
@@ -118,37 +151,36 @@ int ctki_hall_deliver (ctki_hall_t *hall, ctki_letter_t *letter, ctalk_actor_t *
 }
 
 /* Waits in the line for room; the letter is taken, or given back with an errno. With the hall's lock held. */
-static int stand (ctki_hall_t *hall, ctki_letter_t *letter, ctalk_actor_t *actor, int timeout_ms,
-                  const atomic_bool *stop)
+static int stand (ctki_hall_t *hall, ctki_standing_t *standing, ctalk_actor_t *actor, int timeout_ms)
 {
-    ctki_standing_t standing = {.letter = letter, .stop = stop};
-    uint64_t from = letter->envelope.from;
+    const atomic_bool *stop = standing->stop;
+    uint64_t from = standing->letter->envelope.from;
     bool asks = ctki_id_is_call (from);
     if (stop && atomic_load (stop))
         return ESHUTDOWN;
     if (asks && ctki_request_add (actor, hall->self, from))
         return ENOMEM;
-    atomic_init (&standing.verdict, -1);
-    ctki_mail_stand (actor, &standing);
+    atomic_init (&standing->verdict, -1);
+    ctki_mail_stand (actor, standing);
     ctki_mail_serve (actor); /* room that was made meanwhile */
     if (me && stop == &me->stopping) {
-        me->stands = &standing;
+        me->stands = standing;
         me->stands_at = actor;
     }
     int rc = 0;
     int64_t deadline_us = ctki_deadline_us (timeout_ms);
-    while (rc == 0 && atomic_load (&standing.verdict) < 0) {
-        unsigned ticket = ctki_gate_ticket (&standing.gate);
+    while (rc == 0 && atomic_load (&standing->verdict) < 0) {
+        unsigned ticket = ctki_gate_ticket (&standing->seat.gate);
         ctki_hall_unlock (hall);
-        rc = ctki_gate_wait (&standing.gate, ticket, deadline_us);
+        rc = ctki_gate_wait (&standing->seat.gate, ticket, deadline_us);
         ctki_hall_lock (hall);
     }
     if (me)
         me->stands = NULL;
-    if (atomic_load (&standing.verdict) >= 0)
-        rc = atomic_load (&standing.verdict);
+    if (atomic_load (&standing->verdict) >= 0)
+        rc = atomic_load (&standing->verdict);
     else
-        ctki_mail_decide (actor, &standing, rc); /* it lives: it would have decided */
+        ctki_mail_decide (actor, standing, rc); /* it lives: it would have decided */
     if (rc && asks)
         ctki_request_done (hall, hall->self, from);
     return rc;
@@ -161,11 +193,13 @@ static int send_here (ctki_hall_t *hall, const ctalk_envelope_t *envelope, int t
     ctki_letter_t *letter = rc ? NULL : ctki_letter_new (hall, envelope);
     if (!letter)
         return rc ? rc : ENOMEM;
+    ctki_standing_t standing = {.letter = letter, .stop = stop};
     ctki_hall_lock (hall);
     rc = ctki_hall_deliver (hall, letter, &actor);
     if (rc == EAGAIN && timeout_ms != 0)
-        rc = stand (hall, letter, actor, timeout_ms, stop);
+        rc = stand (hall, &standing, actor, timeout_ms);
     ctki_hall_unlock (hall);
+    ctki_hall_await_wakers (&standing.seat);
     if (rc)
         ctki_letter_free (letter);
     return rc;
@@ -475,6 +509,7 @@ static void reap (ctalk_actor_t *ended)
         ctalk_actor_t *actor = ended;
         ended = actor->next;
         pthread_join (actor->thread, NULL);
+        ctki_hall_await_wakers (&actor->seat);
         free_actor (actor);
     }
 }
@@ -583,7 +618,7 @@ uint64_t ctki_hall_spawn (ctki_hall_t *hall, ctalk_server_t *server, const char 
 static void interrupt (ctalk_actor_t *actor)
 {
     ctki_hall_t *hall = actor->hall;
-    ctki_seat_wake (hall->inbox, &actor->seat);
+    ctki_hall_wake (hall, &actor->seat);
     if (actor->stands && atomic_load (&actor->stands->verdict) < 0)
         ctki_mail_decide (actor->stands_at, actor->stands, ESHUTDOWN);
     actor->stands = NULL;
@@ -662,12 +697,12 @@ void ctki_hall_close (ctki_hall_t *hall)
         ctalk_actor_t *actor = hall->actors.slots[i].value;
         if (!actor)
             continue;
-        ctki_seat_wake (hall->inbox, &actor->seat);
+        ctki_hall_wake (hall, &actor->seat);
         while (actor->first)
             ctki_mail_decide (actor, actor->first, ESHUTDOWN);
     }
     for (ctki_call_t *call = hall->calls; call; call = call->next)
-        ctki_seat_wake (hall->inbox, call->seat);
+        ctki_hall_wake (hall, call->seat);
     ctki_gate_open (&hall->changed);
     ctki_hall_unlock (hall);
 }

@@ -99,7 +99,7 @@ typedef struct ctki_standing {
     struct ctki_standing *next, **link;
     ctki_letter_t *letter;
     const atomic_bool *stop;
-    ctki_gate_t gate;
+    ctki_seat_t seat;
     atomic_int verdict; /* -1: it waits; else 0 or an errno */
 } ctki_standing_t;
 
@@ -167,7 +167,8 @@ struct ctki_hall {
     ctki_outbox_t *outbox;
     uint64_t mailbox_bytes;
     atomic_bool closing;
-    bool wake; /* the router, when the lock is free */
+    bool wake; /* the router, when the lock is free, ... */
+    ctki_seat_t *to_wake; /* ... and those who sit here */
 
     ctki_map_t actors;   /* id to actor */
     uint64_t running;
@@ -219,6 +220,11 @@ static inline void ctki_hall_lock (ctki_hall_t *hall)
 }
 
 void ctki_hall_unlock (ctki_hall_t *hall);
+
+/* With the lock held: who sits there is woken when it is free. Before a seat goes,
+ * and with no lock held: nobody wakes it any more. */
+void ctki_hall_wake (ctki_hall_t *hall, ctki_seat_t *seat);
+void ctki_hall_await_wakers (ctki_seat_t *seat);
 
 /* The next id of a kind, never used again; with the lock held. */
 uint64_t ctki_hall_draw (ctki_hall_t *hall, uint64_t kind);

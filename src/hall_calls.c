@@ -112,7 +112,7 @@ static void finish (ctki_hall_t *hall, ctki_call_t *call, int state)
     if (call->left)
         atomic_fetch_sub (call->left, 1);
     atomic_store (&call->state, state); /* the last: who waits may be gone then, but for the lock that is held */
-    ctki_seat_wake (hall->inbox, seat);
+    ctki_hall_wake (hall, seat);
 }
 
 /* The caller's own server is told when the answer came from elsewhere. */
@@ -239,11 +239,13 @@ int ctki_hall_call (ctki_hall_t *hall, const ctalk_envelope_t *request, ctalk_en
     rc = send_request (hall, request, &call, timeout_ms, actor ? &actor->stopping : NULL);
     if (rc) {
         give_up (hall, &call, rc, false);
+        ctki_hall_await_wakers (&seat);
         return rc;
     }
     wait_t wait = {.hall = hall, .call = &call, .actor = actor};
     rc = ctki_seat_wait (hall->inbox, call.seat, request->pid != hall->self, is_over, &wait, deadline_us);
     give_up (hall, &call, rc == EAGAIN ? ETIMEDOUT : rc ? rc : ESHUTDOWN, true);
+    ctki_hall_await_wakers (&seat);
     rc = atomic_load (&call.state);
     if (rc == 0)
         *reply = call.reply;
@@ -278,6 +280,7 @@ int ctki_hall_call_all (ctki_hall_t *hall, const ctalk_envelope_t *request, ctal
         if (answers[i].error == 0)
             answers[i].reply = calls[i].reply;
     }
+    ctki_hall_await_wakers (&seat);
     ctki_free (calls);
     return 0;
 }

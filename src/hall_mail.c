@@ -99,7 +99,7 @@ void ctki_mail_put (ctalk_actor_t *actor, ctki_letter_t *letter)
     ctki_lock_take (&actor->lock);
     put (actor, letter);
     ctki_lock_release (&actor->lock);
-    ctki_seat_wake (actor->hall->inbox, &actor->seat);
+    ctki_hall_wake (actor->hall, &actor->seat);
 }
 
 bool ctki_mail_try_put (ctalk_actor_t *actor, ctki_letter_t *letter)
@@ -110,7 +110,7 @@ bool ctki_mail_try_put (ctalk_actor_t *actor, ctki_letter_t *letter)
         put (actor, letter);
     ctki_lock_release (&actor->lock);
     if (room)
-        ctki_seat_wake (actor->hall->inbox, &actor->seat);
+        ctki_hall_wake (actor->hall, &actor->seat);
     return room;
 }
 
@@ -131,7 +131,7 @@ void ctki_mail_decide (ctalk_actor_t *actor, ctki_standing_t *standing, int verd
     *(standing->next ? &standing->next->link : &actor->last) = standing->link;
     atomic_fetch_sub (&actor->standing, 1);
     atomic_store (&standing->verdict, verdict);
-    ctki_gate_open (&standing->gate);
+    ctki_hall_wake (actor->hall, &standing->seat);
 }
 
 /* Room is looked for after somebody stands; who makes room looks for those who
@@ -146,7 +146,7 @@ void ctki_mail_serve (ctalk_actor_t *actor)
     }
     ctki_lock_release (&actor->lock);
     if (some)
-        ctki_seat_wake (actor->hall->inbox, &actor->seat);
+        ctki_hall_wake (actor->hall, &actor->seat);
 }
 
 static void serve_now (ctalk_actor_t *actor)

@@ -72,6 +72,9 @@ typedef struct ctki_seat {
     atomic_bool leads;
     bool listed; /* under the inbox's lock, as next: it would lead if nobody did */
     struct ctki_seat *next, **link;
+    atomic_uint pins;    /* threads that are about to wake it: it must not go before they have */
+    atomic_bool pending; /* one of them has not begun: it will see whatever is there by then */
+    struct ctki_seat *wake_next; /* in a list of such */
 } ctki_seat_t;
 
 typedef struct {
