@@ -403,10 +403,10 @@ END_TEST
 START_TEST (copies)
 {
     open_scene ();
-    char *name = strdup ("worker"), *other = strdup ("");
+    char *name = strdup ("worker");
     ctalk_child_t *list = calloc (2, sizeof *list);
     ctalk_supervision_t *how = calloc (1, sizeof *how);
-    ck_assert (name && other && list && how);
+    ck_assert (name && list && how);
     *how = (ctalk_supervision_t){.strategy = CTALK_ALL_FOR_ONE, .restarts_max = MANY, .within_ms = LONG_MS};
     list[0] = children[0], list[0].name = name;
     list[1] = children[1];
@@ -415,7 +415,7 @@ START_TEST (copies)
     memset (name, 'x', strlen (name));
     memset (list, 0xee, 2 * sizeof *list);
     memset (how, 0xee, sizeof *how);
-    free (name), free (other), free (list), free (how);
+    free (name), free (list), free (how);
     expect ("+0 +1");
     for (int i = 0; i < 3; i++) {
         end (1, 1);
@@ -1147,7 +1147,7 @@ START_TEST (closes_during_start)
 }
 END_TEST
 
-static void nothing (int number)
+static void do_nothing (int number)
 {
     (void) number;
 }
@@ -1164,7 +1164,7 @@ static bool start_one (void *arg, ctki_trouble_t *trouble)
 /* Signals do not end the wait for a start: it fails when the last child has stopped, with the errno of the child. */
 START_TEST (signals)
 {
-    struct sigaction action = {.sa_handler = nothing}, before;
+    struct sigaction action = {.sa_handler = do_nothing}, before;
     ctki_test_thread_t thread;
     open_scene ();
     ck_assert_int_eq (sigaction (SIGUSR1, &action, &before), 0);
