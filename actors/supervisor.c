@@ -1,6 +1,6 @@
 /*
  * supervisor.c - actors that start other actors, and start them again when they
- * fail. Written on the public calls alone; what to do next says the plan
+ * fail. They do it by the public calls alone; what to do next says the plan
  * (src/supervision.h), here it is done.
  *
  * All memory of a supervisor is one block, its nest: a copy of the children and
@@ -22,8 +22,8 @@
 
 #include "src/log.h"
 #include "src/mem.h"
+#include "src/server.h"
 #include "src/supervision.h"
-#include "src/sys.h"
 
 enum { PENDING = -1 }; /* the start is under way */
 
@@ -283,29 +283,41 @@ static void await_end (ctalk_server_t *server, uint64_t id)
     }
 }
 
+/* 0, or an errno; *id is the supervisor's. */
+static int spawn (ctalk_server_t *server, const char *name, nest_t *nest, uint64_t *id)
+{
+    *id = ctalk_actor_spawn (server, name, supervise, nest);
+    if (*id == 0) {
+        int code = errno;
+        nest_release (nest); /* the supervisor's part */
+        return code;
+    }
+    int code = await_start (nest);
+    if (code)
+        await_end (server, *id);
+    return code;
+}
+
+static uint64_t none (int code)
+{
+    errno = code;
+    return 0;
+}
+
+/* One call on the server, from its beginning to its end: a close waits for it. */
 uint64_t ctalk_supervisor_spawn (ctalk_server_t *server, const char *name, const ctalk_child_t *children, size_t count,
                                  const ctalk_supervision_t *how)
 {
-    if (!ctki_supervision_valid (how, children, count) || !names_valid (children, count)) {
-        errno = EINVAL;
+    int cancel;
+    uint64_t id;
+    if (!ctki_supervision_valid (how, children, count) || !names_valid (children, count))
+        return none (EINVAL);
+    if (ctki_server_enter_uncancelled (server, &cancel))
         return 0;
-    }
     nest_t *nest = nest_new (children, count, how);
-    if (!nest)
-        return 0;
-    int cancel = ctki_cancel_disable (), code = 0;
-    uint64_t id = ctalk_actor_spawn (server, name, supervise, nest);
-    if (id == 0) {
-        code = errno;
+    int code = nest ? spawn (server, name, nest, &id) : ENOMEM;
+    if (nest)
         nest_release (nest);
-    } else {
-        code = await_start (nest);
-        if (code)
-            await_end (server, id);
-    }
-    nest_release (nest);
-    ctki_cancel_restore (cancel);
-    if (code)
-        errno = code;
-    return code ? 0 : id;
+    ctki_server_leave_uncancelled (server, cancel);
+    return code ? none (code) : id;
 }

@@ -26,7 +26,7 @@ BEGIN {
     layer("src/sock src/mailbox src/ways src/outbox src/inbox src/hall src/node")
     layer("config/")
     layer("actors/")
-    layer("src/server src/server_actors")
+    layer("src/server src/server_actors actors/supervisor")
     pure = 3                # the second and this one: no socket and no clock; this one no lock either
 }
 function layer (names,    n, i, name) {
