@@ -4,7 +4,7 @@
  * that is watched, requests and answers between actors, a call that is answered
  * when the work is done, and processes that are started again.
  *
- *   cc wordcount.c -o wordcount $(pkg-config --cflags --libs clustertalk)
+ *   cc -I. examples/wordcount*.c -o wordcount $(pkg-config --cflags --libs clustertalk)
  *   wordcount --servers 4 --parts 64 --kill /usr/share/common-licenses/GPL-3
  *
  * The parent forks a process per server, and starts one that was killed again.
@@ -23,8 +23,9 @@
  * status: 0 the result is that of a plain count in one process, 1 not so, 2 wrong
  * usage.
  */
+#include "examples/wordcount_words.h"
+
 #include <clustertalk.h>
-#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -45,13 +46,12 @@ enum {
     SERVERS_MAX = 64,
     PARTS_DEFAULT = 64,
     PARTS_MAX = 4096,
-    MOST_FREQUENT = 10, /* words that are printed */
-    RESTARTS_MAX = 3,   /* of a worker within RESTARTS_MS; of all processes together */
+    RESTARTS_MAX = 3, /* of a worker within RESTARTS_MS; of all processes together */
     RESTARTS_MS = 10000,
     ROOM_WAIT_MS = 5000, /* for room in a queue or a mailbox */
     PATIENCE_MS = 60000, /* nothing came from anybody for so long: the coordinator gives up */
     STOP_MS = 5000,      /* for a worker to stop, a server to close */
-    WORDS_FIRST = 1024,  /* places of a table at the beginning */
+    FOLDER_BYTES = 96,   /* of the folder's name; the system takes no more for ipc than 107 for all */
     NOBODY = -1
 };
 
@@ -60,193 +60,6 @@ enum { COUNT = 'c', FAIL = 'f', CRASH = 'k' };
 
 /* The msg_id of a part is its number, from 0 on; this is the main thread's call. */
 enum { FINISHED = -1 };
-
-/* ---------------------------------------------------------------- the words */
-
-typedef struct {
-    char *text; /* NULL: a free place */
-    uint64_t count;
-} word_t;
-
-/* A hash table with open addressing. */
-typedef struct {
-    word_t *words;
-    size_t capacity; /* a power of two, or 0 */
-    size_t used;
-    uint64_t total;
-} words_t;
-
-static void words_fini (words_t *words)
-{
-    for (size_t i = 0; i < words->capacity; i++)
-        free (words->words[i].text);
-    free (words->words);
-    *words = (words_t){0};
-}
-
-/* The place of a word, or the free one where it belongs. */
-static word_t *words_find (const words_t *words, const char *text, size_t size)
-{
-    uint64_t hash = 14695981039346656037U; /* FNV-1a */
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ (unsigned char) text[i]) * 1099511628211U;
-    size_t place = (size_t) (hash ^ hash >> 32) & (words->capacity - 1);
-    while (words->words[place].text
-           && (strncmp (words->words[place].text, text, size) != 0 || words->words[place].text[size]))
-        place = (place + 1) & (words->capacity - 1);
-    return &words->words[place];
-}
-
-static int words_grow (words_t *words)
-{
-    words_t larger = {.capacity = words->capacity ? words->capacity * 2 : WORDS_FIRST};
-    larger.words = calloc (larger.capacity, sizeof *larger.words);
-    if (!larger.words)
-        return -1;
-    for (size_t i = 0; i < words->capacity; i++) {
-        const word_t *word = &words->words[i];
-        if (word->text)
-            *words_find (&larger, word->text, strlen (word->text)) = *word;
-    }
-    free (words->words);
-    words->words = larger.words;
-    words->capacity = larger.capacity;
-    return 0;
-}
-
-/* -1: ENOMEM. */
-static int words_add (words_t *words, const char *text, size_t size, uint64_t count)
-{
-    if (words->used >= words->capacity / 2 && words_grow (words) == -1)
-        return -1;
-    word_t *word = words_find (words, text, size);
-    if (!word->text) {
-        word->text = strndup (text, size);
-        if (!word->text)
-            return -1;
-        words->used++;
-    }
-    word->count += count;
-    words->total += count;
-    return 0;
-}
-
-/* Letters, and all bytes that are not ASCII: words in UTF-8 stay whole. */
-static bool is_letter (char c)
-{
-    return (unsigned char) c >= 0x80 || isalpha ((unsigned char) c);
-}
-
-/* Small letters, and blanks for all that is between words. */
-static char plain_letter (char c)
-{
-    if (!is_letter (c))
-        return ' ';
-    return (unsigned char) c < 0x80 ? (char) tolower (c) : c;
-}
-
-/* Adds the words of a text. -1: ENOMEM. */
-static int words_count (words_t *words, const char *text, size_t size)
-{
-    char *small = malloc (size + 1);
-    int result = small ? 0 : -1;
-    for (size_t i = 0; i < size && small; i++)
-        small[i] = plain_letter (text[i]);
-    for (size_t start = 0, end; start < size && result == 0; start = end + 1) {
-        for (end = start; end < size && small[end] != ' '; end++)
-            ;
-        if (end > start)
-            result = words_add (words, small + start, end - start, 1);
-    }
-    free (small);
-    return result;
-}
-
-/* The table as lines "COUNT WORD\n", in memory that the caller frees. NULL: ENOMEM. */
-static char *words_print (const words_t *words, size_t *size)
-{
-    char *lines = NULL;
-    FILE *stream = open_memstream (&lines, size);
-    if (!stream)
-        return NULL;
-    for (size_t i = 0; i < words->capacity; i++) {
-        if (words->words[i].text)
-            fprintf (stream, "%llu %s\n", (unsigned long long) words->words[i].count, words->words[i].text);
-    }
-    bool failed = ferror (stream) != 0;
-    if (fclose (stream) == EOF || failed) {
-        free (lines);
-        return NULL;
-    }
-    return lines;
-}
-
-/* Adds one such line. -1: EINVAL: it is not one; ENOMEM. */
-static int words_read_line (words_t *words, const char *line, size_t size)
-{
-    uint64_t count = 0;
-    size_t i = 0;
-    for (; i < size && isdigit ((unsigned char) line[i]) && count < UINT32_MAX; i++)
-        count = count * 10 + (uint64_t) (line[i] - '0');
-    if (count == 0 || i + 1 >= size || line[i] != ' ' || memchr (line + i + 1, '\0', size - i - 1)) {
-        errno = EINVAL;
-        return -1;
-    }
-    return words_add (words, line + i + 1, size - i - 1, count);
-}
-
-static int words_read (words_t *words, const char *lines, size_t size)
-{
-    const char *end = lines + size;
-    while (lines < end) {
-        const char *newline = memchr (lines, '\n', (size_t) (end - lines));
-        if (!newline) {
-            errno = EINVAL;
-            return -1;
-        }
-        if (words_read_line (words, lines, (size_t) (newline - lines)) == -1)
-            return -1;
-        lines = newline + 1;
-    }
-    return 0;
-}
-
-static bool words_equal (const words_t *a, const words_t *b)
-{
-    if (a->used != b->used || a->total != b->total)
-        return false;
-    for (size_t i = 0; i < a->capacity; i++) {
-        const word_t *word = &a->words[i];
-        if (word->text && words_find (b, word->text, strlen (word->text))->count != word->count)
-            return false;
-    }
-    return true;
-}
-
-static int compare (const void *a, const void *b)
-{
-    const word_t *x = a;
-    const word_t *y = b;
-    return x->count != y->count ? (x->count < y->count) - (x->count > y->count) : strcmp (x->text, y->text);
-}
-
-/* -1: ENOMEM. */
-static int words_print_most (const words_t *words)
-{
-    word_t *sorted = calloc (words->used + 1, sizeof *sorted);
-    size_t count = 0;
-    if (!sorted)
-        return -1;
-    for (size_t i = 0; i < words->capacity; i++) {
-        if (words->words[i].text)
-            sorted[count++] = words->words[i];
-    }
-    qsort (sorted, count, sizeof *sorted, compare);
-    for (size_t i = 0; i < count && i < MOST_FREQUENT; i++)
-        printf ("%8llu %s\n", (unsigned long long) sorted[i].count, sorted[i].text);
-    free (sorted);
-    return 0;
-}
 
 /* ------------------------------------------------------------------ the job */
 
@@ -266,9 +79,9 @@ typedef struct {
     ctalk_config_t *config;
     ctalk_pid_t *pids; /* all that the config lists */
     size_t listed;
-    size_t servers;  /* the first of them */
-    char folder[64]; /* of the ipc sockets; empty: there is a config */
-    int until;       /* in the servers: readable when the parent wants them to end */
+    size_t servers;            /* the first of them */
+    char folder[FOLDER_BYTES]; /* of the ipc sockets; empty: there is a config */
+    int until;                 /* in the servers: readable when the parent wants them to end */
 } job_t;
 
 static int complain (const char *what)
@@ -288,7 +101,7 @@ static void cut (job_t *job, size_t count)
             end = job->size;
         if (end < start)
             end = start;
-        while (end < job->size && end > 0 && is_letter (job->text[end - 1]) && is_letter (job->text[end]))
+        while (end < job->size && end > 0 && words_is_letter (job->text[end - 1]) && words_is_letter (job->text[end]))
             end++;
         job->parts[i] = (part_t){.start = start, .size = end - start};
         start = end;
@@ -806,16 +619,19 @@ static int load_text (job_t *job)
 /* Without a file: ipc in a folder of its own. */
 static ctalk_config_t *make_config (job_t *job, size_t servers, ctalk_error_t *error)
 {
-    snprintf (job->folder, sizeof job->folder, "/tmp/wordcount-XXXXXX");
+    const char *where = getenv ("TMPDIR");
     ctalk_config_t *config = ctalk_config_new ();
-    if (!config || !mkdtemp (job->folder)) {
+    int length = snprintf (job->folder, sizeof job->folder, "%s/wordcount-XXXXXX", where && *where ? where : "/tmp");
+    if (length >= (int) sizeof job->folder)
+        errno = ENAMETOOLONG;
+    if (!config || length >= (int) sizeof job->folder || !mkdtemp (job->folder)) {
         snprintf (error->text, sizeof error->text, "a config: %s", strerror (errno));
         job->folder[0] = '\0';
         ctalk_config_destroy (&config);
         return NULL;
     }
     for (size_t i = 1; i <= servers; i++) {
-        char endpoint[96];
+        char endpoint[FOLDER_BYTES + 32];
         snprintf (endpoint, sizeof endpoint, "ipc://%s/%zu", job->folder, i);
         if (ctalk_config_add_server (config, (ctalk_pid_t) i, endpoint, error) == -1)
             ctalk_config_destroy (&config);
@@ -825,7 +641,7 @@ static ctalk_config_t *make_config (job_t *job, size_t servers, ctalk_error_t *e
 
 static void remove_folder (const job_t *job)
 {
-    char path[96];
+    char path[FOLDER_BYTES + 32];
     if (!job->folder[0])
         return;
     for (size_t i = 1; i <= job->servers; i++) {
