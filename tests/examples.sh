@@ -51,12 +51,12 @@ example () {
 # line of its standard error has this text.
 says () {
     wanted=$1
-    text=$2
+    complaint=$2
     shift 2
     status=0
     example "$@" >"$scratch/out" 2>"$scratch/err" </dev/null || status=$?
-    [ "$status" -eq "$wanted" ] && grep -qF -e "$text" "$scratch/err" && return 0
-    echo "status $status, wanted $wanted and '$text'"
+    [ "$status" -eq "$wanted" ] && grep -qF -e "$complaint" "$scratch/err" && return 0
+    echo "status $status, wanted $wanted and '$complaint'"
     cat "$scratch/out" "$scratch/err"
     return 1
 }
@@ -162,7 +162,7 @@ never () {
 # ends STATUS PROCESS NAME
 ends () {
     status=0
-    wait "$2" || status=$?
+    wait "$2" 2>"$scratch/noise" || status=$?
     [ "$status" -eq "$1" ] && return 0
     echo "status $status, wanted $1"
     cat "$scratch/$3.err"
@@ -210,8 +210,8 @@ check "chat: to all, by the third" seen cem 8 'bob: for all'
 check "chat: the third got only that" never cem 'alone'
 check "chat: nobody sees the own lines again" never bob 'for all'
 
-# The process, not its time limit.
-read -r process <"/proc/$bob/task/$bob/children"
+# The process, not its time limit. No newline ends what stands there.
+read -r process <"/proc/$bob/task/$bob/children" || :
 # shellcheck disable=SC2086 # its list ends with a blank
 kill -KILL $process
 check "chat: one is killed" ends 137 "$bob" bob
