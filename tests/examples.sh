@@ -256,5 +256,18 @@ check "chat: a pid that the config does not have" says 1 "chat: " chat --config 
 check "chat: wrong usage" says 2 "usage: chat" chat --config "$scratch/three.json" --pid 1
 check "chat: a name that is none" says 2 "usage: chat" chat --config "$scratch/three.json" --pid 1 --name ''
 
+# -------------------------------------------------------------------- the README
+
+# Whether the README's table has each program of examples/.
+are_listed () {
+    for file in $(cd "$top" && grep -l '^int main (' examples/*.c); do
+        grep -qF "]($file) |" "$top/README.md" || {
+            echo "$file is not in the README"
+            return 1
+        }
+    done
+}
+check "the README lists all examples" are_listed
+
 echo "$count tests, $failures failed"
 [ "$failures" -eq 0 ]
