@@ -264,7 +264,8 @@ typedef struct ctki_waiter {
     const ctalk_envelope_t *envelope;
     ctki_buf_t *body;
     uint64_t charge;
-    ctki_credit_t *credit; /* stands there, and not at the peer; NULL: it needs none */
+    ctki_credit_t *credit; /* stands there; NULL: it needs none */
+    bool at_peer;          /* stands there: all it lacks is room */
     const atomic_bool *stop;
     ctki_gate_t gate;
     verdict_t verdict;
@@ -280,6 +281,12 @@ static void enter_line (ctki_outbox_t *outbox, waiter_t *waiter)
     *(outbox->last ? &outbox->last->next : &outbox->first) = waiter;
     outbox->last = waiter;
     atomic_fetch_add (&outbox->waiting, 1);
+}
+
+static inline void stand_at_peer (waiter_t *waiter, bool stands)
+{
+    waiter->peer->standing += (unsigned) stands - (unsigned) waiter->at_peer;
+    waiter->at_peer = stands;
 }
 
 /* A broadcast stands nowhere any more. */
@@ -300,8 +307,8 @@ static void leave_line (ctki_outbox_t *outbox, waiter_t *waiter)
     atomic_fetch_sub (&outbox->waiting, 1);
     if (waiter->credit)
         waiter->credit->standing--;
-    else if (waiter->peer)
-        waiter->peer->standing--;
+    if (waiter->peer)
+        stand_at_peer (waiter, false);
     else
         step_aside (waiter);
 }
@@ -453,7 +460,9 @@ static void serve_one (ctki_outbox_t *outbox, waiter_t *waiter)
 {
     ctki_peer_t *peer = waiter->peer;
     ctki_credit_t *credit = waiter->credit;
-    if (credit && (credit->mark == outbox->pass || !has_credit (credit))) {
+    bool lacks = credit && (credit->mark == outbox->pass || !has_credit (credit));
+    stand_at_peer (waiter, !lacks);
+    if (lacks) {
         credit->mark = outbox->pass;
         return;
     }
@@ -561,7 +570,8 @@ static int wait_in_line (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope
         return ESHUTDOWN;
     enter_line (outbox, &waiter);
     if (dest->peer) {
-        (*(dest->credit ? &dest->credit->standing : &dest->peer->standing))++;
+        if (dest->credit)
+            dest->credit->standing++;
         ctki_peer_hold (dest->peer);
         dest->held = true;
     }
