@@ -370,24 +370,24 @@ static ctki_crowd_t *select_from (ctki_crowd_t *all, judgement_t wanted, size_t 
 }
 
 /* Whether there is credit for the actor that a broadcast is for, at all peers that
- * are not down. 0, EAGAIN or ENOMEM. */
-static int look_for_credit (const ctki_crowd_t *all, uint64_t actor)
+ * are not down, and nobody before it in this pass stands there. 0, EAGAIN or ENOMEM. */
+static int look_for_credit (const ctki_outbox_t *outbox, const ctki_crowd_t *all, uint64_t actor)
 {
     int rc = 0;
     for (size_t i = 0; i < all->count; i++) {
         const ctki_credit_t *credit = credit_of (all->peer[i], actor);
         if (!credit)
             return ENOMEM;
-        if ((credit->standing > 0 || !has_credit (credit)) && !ctki_peer_is_down (all->peer[i]))
+        if ((credit->mark == outbox->pass || !has_credit (credit)) && !ctki_peer_is_down (all->peer[i]))
             rc = EAGAIN;
     }
     return rc;
 }
 
-static bool lacks_credit (const ctki_peer_t *peer, uint64_t actor)
+static bool lacks_credit (const ctki_outbox_t *outbox, const ctki_peer_t *peer, uint64_t actor)
 {
     const ctki_credit_t *credit = ctki_map_get (&peer->credits, actor);
-    return credit && (credit->standing > 0 || !has_credit (credit));
+    return credit && (credit->mark == outbox->pass || !has_credit (credit));
 }
 
 /* Reserves room for a broadcast everywhere, or says where it has to stand.
@@ -400,12 +400,12 @@ static int reserve_broadcast (ctki_outbox_t *outbox, const ctalk_envelope_t *env
     size_t counts[3] = {0};
     if (!all)
         return ENOMEM;
-    int rc = to_actor ? look_for_credit (all, envelope->to) : 0;
+    int rc = to_actor ? look_for_credit (outbox, all, envelope->to) : 0;
     if (rc)
         return rc;
     for (size_t i = 0; i < all->count; i++) {
         judgement_t judgement = judge (outbox, all->peer[i]);
-        if (to_actor && judgement == TAKES && lacks_credit (all->peer[i], envelope->to))
+        if (to_actor && judgement == TAKES && lacks_credit (outbox, all->peer[i], envelope->to))
             judgement = PASSED_OVER; /* it is down */
         all->peer[i]->judged = (int) judgement;
         counts[judgement]++;
