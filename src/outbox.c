@@ -930,7 +930,7 @@ void ctki_outbox_forget (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor)
         some = false;
         for (size_t i = 0; i < peer->credits.capacity; i++) {
             ctki_credit_t *one = peer->credits.slots[i].value;
-            if (one && (one->sent > 0 || one->standing == 0)) {
+            if (one && (one->sent > 0 || one->limit > CTKI_CREDIT_BYTES || one->standing == 0)) {
                 some = true;
                 reset_credit (peer, one);
             }
