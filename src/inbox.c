@@ -461,6 +461,7 @@ void ctki_inbox_awake (ctki_inbox_t *inbox)
 /* With the lock held. */
 static bool may_lead (ctki_inbox_t *inbox)
 {
+    inbox->offered = false;
     return inbox->lead && !inbox->led && inbox->lead->begin (inbox->leads);
 }
 
@@ -509,18 +510,17 @@ static void end_lead (ctki_inbox_t *inbox, wait_t *wait, bool busy)
     ctki_lock_take (&inbox->lock);
 }
 
-/* With the lock held: somebody has led and does no more. Another one does, if one
- * waits; some: there is something in the inbox for him. */
-static void pass_on (ctki_inbox_t *inbox, bool some, bool led)
+/* With the lock held: somebody has led and does no more, or was to lead and does
+ * not. Another one does, if one waits; some: there is something in the inbox for him. */
+static void pass_on (ctki_inbox_t *inbox, bool some, bool lead)
 {
-    if (some || led) {
-        if (atomic_load (&inbox->gate.waiters) > 0) {
-            ctki_gate_open_one (&inbox->gate);
-            return;
-        }
-    }
-    ctki_seat_t *seat = led ? inbox->seats : NULL;
-    if (seat) {
+    bool gate = (some || lead) && atomic_load (&inbox->gate.waiters) > 0;
+    ctki_seat_t *seat = lead && !gate ? inbox->seats : NULL;
+    if (lead)
+        inbox->offered = gate || seat;
+    if (gate)
+        ctki_gate_open_one (&inbox->gate);
+    else if (seat) {
         unlist_seat (seat);
         ctki_gate_open (&seat->gate);
     }
@@ -597,11 +597,23 @@ static bool lead_as_guest (ctki_inbox_t *inbox, ctki_seat_t *seat, bool (*has) (
     return may;
 }
 
-static void stand_up (ctki_inbox_t *inbox, ctki_seat_t *seat)
+/* Whether it was woken to lead. */
+static bool stand_up (ctki_inbox_t *inbox, ctki_seat_t *seat)
 {
     ctki_lock_take (&inbox->lock);
-    if (seat->listed)
+    bool listed = seat->listed;
+    if (listed)
         unlist_seat (seat);
+    ctki_lock_release (&inbox->lock);
+    return !listed;
+}
+
+/* It was woken to lead, and leaves. */
+static void decline (ctki_inbox_t *inbox)
+{
+    ctki_lock_take (&inbox->lock);
+    if (inbox->offered)
+        pass_on (inbox, inbox->head != NULL, true);
     ctki_lock_release (&inbox->lock);
 }
 
@@ -609,9 +621,11 @@ int ctki_seat_wait (ctki_inbox_t *inbox, ctki_seat_t *seat, bool lead, bool (*ha
                     int64_t deadline_us)
 {
     int rc = 0;
+    bool asked = false;
     lead = lead && inbox->lead;
     while (rc == 0 && !has (arg)) {
         unsigned ticket = ctki_gate_ticket (&seat->gate);
+        asked = false;
         if (lead && lead_as_guest (inbox, seat, has, arg, deadline_us, &rc)) {
             ctki_gate_leave (&seat->gate);
             continue;
@@ -620,9 +634,10 @@ int ctki_seat_wait (ctki_inbox_t *inbox, ctki_seat_t *seat, bool lead, bool (*ha
             ctki_gate_leave (&seat->gate);
         else
             rc = ctki_gate_wait (&seat->gate, ticket, deadline_us);
-        if (lead)
-            stand_up (inbox, seat);
+        asked = lead && stand_up (inbox, seat);
     }
+    if (asked)
+        decline (inbox);
     return rc == EAGAIN && has (arg) ? 0 : rc;
 }
 
@@ -700,11 +715,12 @@ __attribute__ ((noinline)) static int take_slowly (ctki_inbox_t *inbox, ctalk_en
     if (wait.deadline_us >= 0)
         atomic_fetch_sub (&inbox->receivers, 1);
     /* One was woken per frame: it passes the wake on if it leaves something; a
-     * leader also if it leaves nothing: another one leads then. */
+     * leader also if it leaves nothing: another one leads then. So does one who
+     * waited and may have been woken to lead. */
     bool led = wait.leads;
     if (led)
         end_lead (inbox, &wait, false);
-    pass_on (inbox, inbox->head != NULL, led);
+    pass_on (inbox, inbox->head != NULL, led || (inbox->offered && wait.deadline_us >= 0));
     ctki_lock_release (&inbox->lock);
     if (CTKI_UNLIKELY (ring))
         tell_router (inbox);

@@ -87,6 +87,7 @@ typedef struct {
     bool (*guest_has) (void *arg); /* ... whether what he waits for is there; NULL: it is no guest */
     void *guest_arg;
     ctki_seat_t *seats; /* of those who would lead if nobody did */
+    bool offered;       /* one of those who wait was woken to lead, and has not tried to yet */
     atomic_bool dozing; /* it sleeps, and wants its descriptor written */
     int lead_fd;        /* that descriptor, an eventfd */
     uint64_t roused;    /* the leader's: how often it was written, or is about to be, and not read */
