@@ -18,6 +18,8 @@
     SUITE (mailbox)                                                                                                    \
     SUITE (inbox)                                                                                                      \
     SUITE (outbox)                                                                                                     \
+    SUITE (credit)                                                                                                     \
+    SUITE (seat)                                                                                                       \
     SUITE (actor)                                                                                                      \
     SUITE (lead)
 #else
@@ -26,6 +28,7 @@
     SUITE (log)                                                                                                        \
     SUITE (crc32c)                                                                                                     \
     SUITE (wire)                                                                                                       \
+    SUITE (notice)                                                                                                     \
     SUITE (json)                                                                                                       \
     SUITE (endpoint)                                                                                                   \
     SUITE (config)                                                                                                     \
@@ -41,6 +44,8 @@
     SUITE (mailbox)                                                                                                    \
     SUITE (inbox)                                                                                                      \
     SUITE (outbox)                                                                                                     \
+    SUITE (credit)                                                                                                     \
+    SUITE (seat)                                                                                                       \
     SUITE (actor)                                                                                                      \
     SUITE (lead)                                                                                                       \
     SUITE (table_in)                                                                                                   \
