@@ -37,5 +37,11 @@ Suite *ctki_suite_cut (void);
 Suite *ctki_suite_raft (void);
 Suite *ctki_suite_help (void);
 Suite *ctki_suite_supervisors (void);
+Suite *ctki_suite_actors (void);
+Suite *ctki_suite_actor_calls (void);
+Suite *ctki_suite_monitors (void);
+Suite *ctki_suite_timers (void);
+Suite *ctki_suite_groups (void);
+Suite *ctki_suite_credit (void);
 
 #endif

@@ -16,6 +16,7 @@ int main (void)
     srunner_add_suite (runner, ctki_suite_large ());
     srunner_add_suite (runner, ctki_suite_closing ());
     srunner_add_suite (runner, ctki_suite_moments ());
+    srunner_add_suite (runner, ctki_suite_actor_property ());
     srunner_run_all (runner, CK_ENV);
     int run = srunner_ntests_run (runner), failed = srunner_ntests_failed (runner);
     printf ("stress: %d tests, %d failed, %s\n", run, failed, ctki_test_scale_text ());

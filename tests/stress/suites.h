@@ -11,5 +11,6 @@ Suite *ctki_suite_ring (void);
 Suite *ctki_suite_large (void);
 Suite *ctki_suite_closing (void);
 Suite *ctki_suite_moments (void);
+Suite *ctki_suite_actor_property (void);
 
 #endif
