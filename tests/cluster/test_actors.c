@@ -751,7 +751,8 @@ START_TEST (waiting_senders_wake)
 }
 END_TEST
 
-/* A mailbox can be made smaller and larger than MailboxBytes; who waits is woken when it is made larger; 0 is EINVAL. */
+/* A mailbox can be made smaller and larger than MailboxBytes; who waits is woken when it is made larger; 0 is EINVAL.
+ */
 START_TEST (set_mailbox)
 {
     open_bounded ();
@@ -962,10 +963,10 @@ static int take_nothing (ctalk_actor_t *self, void *arg)
 }
 
 typedef struct {
-    int kind; /* of what it waits in */
-    ctalk_address_t other; /* which takes nothing */
+    int kind;                  /* of what it waits in */
+    ctalk_address_t other;     /* which takes nothing */
     ctki_test_thread_t thread; /* only its tid */
-    int code; /* errno at the end */
+    int code;                  /* errno at the end */
 } blocked_t;
 
 /* Sends until there is no room, and waits for it. */

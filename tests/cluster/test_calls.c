@@ -523,7 +523,8 @@ START_TEST (cycles_time_out)
     CTKI_SUCCEEDS (ctki_puppet_reply (&caller, &got, "late"));
     ctalk_envelope_close (&got);
     await_late (1, 1);
-    ctalk_envelope_t there = ctki_puppet_envelope (&worker, 2, "there"), back = ctki_puppet_envelope (&caller, 3, "back");
+    ctalk_envelope_t there = ctki_puppet_envelope (&worker, 2, "there"),
+                     back = ctki_puppet_envelope (&caller, 3, "back");
     ctki_puppet_begin_call (&caller, &there, &reply, 5 * SOON_MS);
     ctki_puppet_begin_call (&worker, &back, &other_reply, 5 * SOON_MS);
     CTKI_FAILS (ETIMEDOUT, (int) ctki_puppet_finish (&caller));
@@ -544,7 +545,8 @@ START_TEST (call_errors)
     open_two (false, CTKI_OPTIONS ("MaxMessageBytes", "1000"));
     ctalk_server_t *server = cluster.server[1];
     ctalk_envelope_t good = ctki_puppet_envelope (&worker, 1, "x");
-    ctalk_envelope_t wrong[] = {{.pid = CTALK_BROADCAST, .to = worker.id}, {.pid = -2}, {.pid = 1, .to = worker.id, .size = 1}};
+    ctalk_envelope_t wrong[] = {
+        {.pid = CTALK_BROADCAST, .to = worker.id}, {.pid = -2}, {.pid = 1, .to = worker.id, .size = 1}};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         CTKI_FAILS (EINVAL, ctki_puppet_call (&caller, &wrong[i], &reply, -1));
         CTKI_FAILS (EINVAL, ctalk_call (server, &wrong[i], &reply, -1));
@@ -661,8 +663,8 @@ static void finish_calling (void)
     ctki_ports_release (&ports);
 }
 
-/* The peer goes down during a call: EHOSTDOWN; it is down: EHOSTDOWN at once, and nothing is sent; it is back: a call is
- * answered. The answer to the former is late. */
+/* The peer goes down during a call: EHOSTDOWN; it is down: EHOSTDOWN at once, and nothing is sent; it is back: a call
+ * is answered. The answer to the former is late. */
 START_TEST (peer_down)
 {
     ctalk_envelope_t reply, got;
@@ -872,7 +874,8 @@ START_TEST (some_answer)
     spawn_echo (1);
     spawn_echo (2);
     ctki_puppet_start (&worker, cluster.server[4], "echo"); /* it does not answer */
-    ctalk_answer_t answers[SOME] = {{.pid = 2}, {.pid = 3}, {.pid = 99}, {.pid = 5}, {.pid = 4}, {.pid = 3}, {.pid = 1}};
+    ctalk_answer_t answers[SOME] = {{.pid = 2}, {.pid = 3}, {.pid = 99}, {.pid = 5},
+                                    {.pid = 4}, {.pid = 3}, {.pid = 1}};
     static const int errors[SOME] = {0, ESRCH, EHOSTUNREACH, EHOSTDOWN, ETIMEDOUT, ESRCH, 0};
     int64_t start_ms = ctki_test_now_ms ();
     ck_assert_int_eq (ctalk_call_all (cluster.server[1], ask_echo (), answers, SOME, ctki_test_ms (300)), 2);

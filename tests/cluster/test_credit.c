@@ -65,8 +65,8 @@ static void take (ctki_puppet_t *puppet, int64_t first, int64_t count)
     }
 }
 
-/* An actor on another server gets 16 KiB before it has received anything; then sends of actors and of servers are EAGAIN
- * after their timeout. Its server's inbox, other actors there and the way back are not concerned. */
+/* An actor on another server gets 16 KiB before it has received anything; then sends of actors and of servers are
+ * EAGAIN after their timeout. Its server's inbox, other actors there and the way back are not concerned. */
 START_TEST (first_credit)
 {
     open_two (NULL);

@@ -61,8 +61,8 @@ static void expect_member (ctki_puppet_t *puppet, ctalk_kind_t kind, ctalk_pid_t
 {
     ctalk_envelope_t got;
     ctki_puppet_take (puppet, &got);
-    ck_assert_msg (got.kind == kind && got.pid == pid && got.from == actor, "kind %d of %d, not %d of %d", (int) got.kind,
-                   (int) got.pid, (int) kind, (int) pid);
+    ck_assert_msg (got.kind == kind && got.pid == pid && got.from == actor, "kind %d of %d, not %d of %d",
+                   (int) got.kind, (int) got.pid, (int) kind, (int) pid);
     ck_assert_uint_eq (got.to, puppet->id);
     ck_assert_uint_eq (got.size, strlen (group));
     ck_assert_str_eq (got.data, group); /* its end is there */

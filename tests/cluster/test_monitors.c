@@ -422,8 +422,8 @@ static void open_restartable (const char *const *options)
     ctki_puppet_start (&target, cluster.server[2], "target");
 }
 
-/* A peer that is another process when it is heard again is told as restarted, once, before anything of the new one; also
- * when the actor's name is there again. It can be monitored there. */
+/* A peer that is another process when it is heard again is told as restarted, once, before anything of the new one;
+ * also when the actor's name is there again. It can be monitored there. */
 START_TEST (restarted)
 {
     open_restartable (CTKI_OPTIONS ("DownMs", ctki_test_ms_text (60000)));

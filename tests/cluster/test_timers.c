@@ -326,7 +326,8 @@ START_TEST (errors)
     ctki_cluster_open (&cluster, 1, CTKI_OPTIONS ("MaxMessageBytes", "1000"));
     ctki_puppet_start (&a, cluster.server[1], NULL);
     ctalk_envelope_t good = ctki_puppet_envelope (&a, 1, "x"), too_large = good, nowhere = {.pid = 99};
-    ctalk_envelope_t wrong[] = {{.pid = -2}, {.pid = 1, .size = 1}, {.pid = 1, .reserved = 1}, {.pid = 1, .flags = 1u << 20}};
+    ctalk_envelope_t wrong[] = {
+        {.pid = -2}, {.pid = 1, .size = 1}, {.pid = 1, .reserved = 1}, {.pid = 1, .flags = 1u << 20}};
     too_large.data = data;
     too_large.size = sizeof data;
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {

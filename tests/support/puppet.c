@@ -220,8 +220,7 @@ void ctki_puppet_begin_recv (ctki_puppet_t *puppet, ctalk_envelope_t *envelope, 
 void ctki_puppet_begin_match (ctki_puppet_t *puppet, ctki_match_fn *match, void *arg, ctalk_envelope_t *envelope,
                               int timeout_ms)
 {
-    ctki_puppet_begin (puppet,
-                       ORDER (.run = do_match, .match = match, .arg = arg, .out = envelope, .ms = timeout_ms));
+    ctki_puppet_begin (puppet, ORDER (.run = do_match, .match = match, .arg = arg, .out = envelope, .ms = timeout_ms));
 }
 
 void ctki_puppet_begin_send (ctki_puppet_t *puppet, const ctalk_envelope_t *envelope, int timeout_ms)
@@ -375,7 +374,8 @@ static bool lies_there (void *arg)
 void ctki_puppet_await_kind (ctki_puppet_t *puppet, ctalk_kind_t kind)
 {
     look_t look = {puppet, kind, 0, 0};
-    ck_assert_msg (ctki_test_until (lies_there, &look, ctki_test_long_ms ()), "no envelope of kind %d came", (int) kind);
+    ck_assert_msg (ctki_test_until (lies_there, &look, ctki_test_long_ms ()), "no envelope of kind %d came",
+                   (int) kind);
 }
 
 size_t ctki_puppet_holds (ctki_puppet_t *puppet)

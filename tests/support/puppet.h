@@ -40,7 +40,7 @@ struct ctki_puppet {
     ctalk_server_t *server; /* NULL: not there (any more) */
     ctalk_pid_t pid;
     uint64_t id;
-    ctki_puppet_t *next; /* of all that are there */
+    ctki_puppet_t *next;       /* of all that are there */
     ctki_test_thread_t thread; /* only its tid, while an order is being done, and whether none is */
     pthread_mutex_t lock;
     pthread_cond_t changed;
