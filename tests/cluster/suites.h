@@ -38,6 +38,8 @@ Suite *ctki_suite_raft (void);
 Suite *ctki_suite_help (void);
 Suite *ctki_suite_supervisors (void);
 Suite *ctki_suite_actors (void);
+Suite *ctki_suite_actor_ends (void);
+Suite *ctki_suite_actor_memory (void);
 Suite *ctki_suite_actor_calls (void);
 Suite *ctki_suite_monitors (void);
 Suite *ctki_suite_timers (void);

@@ -1,16 +1,13 @@
 /*
  * test_actors.c - actors: spawning, names and ids, delivery on one server and
- * between servers, bounded mailboxes, stopping, closing, forking, and what happens
- * when there is no memory or no thread.
+ * between servers, bounded mailboxes.
  */
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
-#include "src/mem.h"
 #include "src/sys.h"
 #include "tests/cluster/suites.h"
 #include "tests/support/puppet.h"
@@ -44,11 +41,6 @@ static int at_once (ctalk_actor_t *self, void *arg)
     (void) self;
     (void) arg;
     return 0;
-}
-
-static bool is_true (void *flag)
-{
-    return atomic_load ((const atomic_bool *) flag);
 }
 
 /* Receives until it is told to end, and then says so in its flag. */
@@ -166,12 +158,11 @@ enum { STACK_USED = 400 * 1024 };
 
 static int64_t use_stack (ctalk_actor_t *self, ctki_order_t *order)
 {
+    char stack[STACK_USED];
     (void) self;
     (void) order;
-    volatile char stack[STACK_USED];
-    for (size_t i = 0; i < sizeof stack; i += 1024)
-        stack[i] = (char) i;
-    return stack[STACK_USED / 2 / 1024 * 1024];
+    ctki_payload_fill (stack, sizeof stack, 1, 1, 1);
+    return ctki_payload_ok (stack, sizeof stack, 1, 1, 1) ? 0 : -1;
 }
 
 /* An actor may use 400 KiB of its stack of 512 KiB. */
@@ -179,7 +170,7 @@ START_TEST (stack)
 {
     ctki_cluster_open (&cluster, 1, NULL);
     ctki_puppet_start (&a, cluster.server[1], NULL);
-    ck_assert_int_eq (ctki_puppet_do (&a, &(ctki_order_t){.run = use_stack}), (char) (STACK_USED / 2 / 1024 * 1024));
+    CTKI_SUCCEEDS ((int) ctki_puppet_do (&a, &(ctki_order_t){.run = use_stack}));
     finish ();
 }
 END_TEST
@@ -664,21 +655,6 @@ END_TEST
 
 /* ---- bounds */
 
-/* Sends to an actor until there is no room; returns how many were accepted. */
-static int64_t fill (ctalk_server_t *server, const ctki_puppet_t *to)
-{
-    static const char data[PAYLOAD];
-    ctalk_envelope_t envelope = ctki_puppet_envelope (to, 0, NULL);
-    envelope.data = data;
-    envelope.size = sizeof data;
-    for (; envelope.msg_id < 100000; envelope.msg_id++)
-        if (ctalk_send (server, &envelope, 0)) {
-            ck_assert_int_eq (errno, EAGAIN);
-            break;
-        }
-    return envelope.msg_id;
-}
-
 static int64_t room (int64_t bytes)
 {
     return (bytes + PAYLOAD + CHARGE - 1) / (PAYLOAD + CHARGE);
@@ -705,7 +681,7 @@ static void open_bounded (void)
 START_TEST (mailbox_is_bounded)
 {
     open_bounded ();
-    ck_assert_int_eq (fill (cluster.server[1], &a), room (BOUND));
+    ck_assert_int_eq (ctki_puppet_fill (cluster.server[1], &a, 0, PAYLOAD), room (BOUND));
     ctalk_envelope_t envelope = ctki_puppet_envelope (&a, 1, "x");
     CTKI_FAILS (EAGAIN, ctki_puppet_send (&b, &envelope, 0));
     int64_t start_ms = ctki_test_now_ms ();
@@ -736,7 +712,7 @@ START_TEST (waiting_senders_wake)
 {
     ctki_test_thread_t thread;
     open_bounded ();
-    int64_t count = fill (cluster.server[1], &a);
+    int64_t count = ctki_puppet_fill (cluster.server[1], &a, 0, PAYLOAD);
     ctalk_envelope_t envelope = ctki_puppet_envelope (&a, 778, "waited");
     ctki_puppet_begin_send (&b, &envelope, ctki_test_long_ms ());
     ctki_test_thread_start (&thread, send_waiting, &a);
@@ -759,14 +735,14 @@ START_TEST (set_mailbox)
     CTKI_FAILS (EINVAL, ctki_puppet_set_mailbox (&a, 0));
     CTKI_FAILS (EINVAL, ctalk_actor_set_mailbox (NULL, 1));
     CTKI_SUCCEEDS (ctki_puppet_set_mailbox (&a, 1));
-    ck_assert_int_eq (fill (cluster.server[1], &a), 1);
+    ck_assert_int_eq (ctki_puppet_fill (cluster.server[1], &a, 0, PAYLOAD), 1);
     ctalk_envelope_t envelope = ctki_puppet_envelope (&a, 1, "x");
     ctki_puppet_begin_send (&b, &envelope, ctki_test_long_ms ());
     ctki_puppet_await_blocked (&b);
     CTKI_SUCCEEDS (ctki_puppet_set_mailbox (&a, 10 * BOUND));
     CTKI_SUCCEEDS ((int) ctki_puppet_finish (&b));
     int64_t used = PAYLOAD + CHARGE + 1 + CHARGE;
-    ck_assert_int_eq (fill (cluster.server[1], &a), room (10 * BOUND - used));
+    ck_assert_int_eq (ctki_puppet_fill (cluster.server[1], &a, 0, PAYLOAD), room (10 * BOUND - used));
     finish ();
 }
 END_TEST
@@ -776,7 +752,7 @@ END_TEST
 START_TEST (end_frees_senders)
 {
     open_bounded ();
-    (void) fill (cluster.server[1], &a);
+    (void) ctki_puppet_fill (cluster.server[1], &a, 0, PAYLOAD);
     ctalk_envelope_t envelope = ctki_puppet_envelope (&a, 1, "x");
     ctki_puppet_begin_send (&b, &envelope, ctki_test_long_ms ());
     ctki_puppet_await_blocked (&b);
@@ -806,685 +782,8 @@ START_TEST (larger_than_the_mailbox)
 }
 END_TEST
 
-/* ---- stopping */
-
-/* A stop returns when the function has; what waited failed with ESHUTDOWN; then the actor is not there any more and its
- * name is free. */
-START_TEST (stop_in_recv)
-{
-    static atomic_bool stopped;
-    ctki_cluster_open (&cluster, 1, NULL);
-    for (int round = 0; round < 10; round++) {
-        atomic_store (&stopped, false);
-        uint64_t id = ctalk_actor_spawn (cluster.server[1], "name", until_stopped, &stopped);
-        ck_assert_uint_ne (id, 0);
-        CTKI_SUCCEEDS (ctalk_actor_stop (cluster.server[1], id, ctki_test_long_ms ()));
-        ck_assert (atomic_load (&stopped));
-        CTKI_FAILS (ESRCH, ctalk_actor_stop (cluster.server[1], id, 0));
-    }
-    finish ();
-}
-END_TEST
-
-/* Who does not end in time is asked all the same: EAGAIN, and its next receive, call and waiting send are ESHUTDOWN. */
-START_TEST (stop_takes_too_long)
-{
-    ctalk_envelope_t got;
-    open_bounded ();
-    (void) fill (cluster.server[1], &b);
-    ctki_puppet_tell (&c, &a, 1, "unread");
-    CTKI_FAILS (EAGAIN, ctalk_actor_stop (cluster.server[1], a.id, 0));
-    CTKI_FAILS (EAGAIN, ctalk_actor_stop (cluster.server[1], a.id, 20));
-    ctalk_envelope_t envelope = ctki_puppet_envelope (&b, 1, "x");
-    CTKI_FAILS (ESHUTDOWN, ctki_puppet_recv (&a, &got, -1));
-    CTKI_FAILS (ESHUTDOWN, ctki_puppet_call (&a, &envelope, &got, -1));
-    CTKI_FAILS (ESHUTDOWN, ctki_puppet_send (&a, &envelope, -1));
-    finish ();
-}
-END_TEST
-
-static bool want_nothing (const ctalk_envelope_t *envelope, void *arg)
-{
-    (void) envelope;
-    (void) arg;
-    return false;
-}
-
-/* Begins the i-th thing that can wait for ever, in a. */
-static void begin_waiting (int i, ctalk_envelope_t *got)
-{
-    ctalk_envelope_t envelope = ctki_puppet_envelope (i == 3 ? &b : &c, 1, "x");
-    if (i == 0)
-        ctki_puppet_begin_recv (&a, got, -1);
-    else if (i == 1)
-        ctki_puppet_begin_match (&a, want_nothing, NULL, got, -1);
-    else if (i == 2)
-        ctki_puppet_begin_call (&a, &envelope, got, -1);
-    else
-        ctki_puppet_begin_send (&a, &envelope, -1);
-}
-
-enum { WAITS = 4 };
-
-/* Each call in which an actor waits ends with ESHUTDOWN when it is to stop, and the server runs on. */
-START_TEST (stop_ends_waits)
-{
-    ctalk_envelope_t got;
-    open_bounded ();
-    (void) fill (cluster.server[1], &b);
-    begin_waiting (_i, &got);
-    ctki_puppet_await_blocked (&a);
-    CTKI_FAILS (EAGAIN, ctalk_actor_stop (cluster.server[1], a.id, 0));
-    CTKI_FAILS (ESHUTDOWN, (int) ctki_puppet_finish (&a));
-    ctki_puppet_exit (&a, 0);
-    ctki_puppet_tell (&c, &c, 2, "runs on");
-    finish ();
-}
-END_TEST
-
-static int64_t stop_id (ctalk_actor_t *self, ctki_order_t *order)
-{
-    return ctalk_actor_stop (ctalk_actor_server (self), order->id, order->ms);
-}
-
-static atomic_int handled;
-
-static void handler (int number)
-{
-    (void) number;
-    atomic_fetch_add (&handled, 1);
-}
-
-static bool stop_with_signals (void *arg, ctki_trouble_t *trouble)
-{
-    const ctki_puppet_t *puppet = arg;
-    CTKI_EXPECT_EQUAL (trouble, ctalk_actor_stop (puppet->server, puppet->id, -1), -1);
-    CTKI_EXPECT_EQUAL (trouble, errno, EINTR);
-    return true;
-}
-
-/* Stopping: ESRCH, EINVAL, EDEADLK for the actor itself, EINTR; and one actor stops another. */
-START_TEST (stop_errors)
-{
-    struct sigaction action = {.sa_handler = handler}, old;
-    ctki_test_thread_t thread;
-    open_bounded ();
-    CTKI_FAILS (ESRCH, ctalk_actor_stop (cluster.server[1], NO_SUCH, -1));
-    CTKI_FAILS (EINVAL, ctalk_actor_stop (NULL, a.id, 0));
-    CTKI_FAILS (EINVAL, ctalk_actor_stop (cluster.server[1], a.id, -2));
-    CTKI_FAILS (EDEADLK, (int) ctki_puppet_do (&a, &(ctki_order_t){.run = stop_id, .id = a.id, .ms = -1}));
-    ctki_puppet_tell (&b, &a, 1, "not stopped");
-    ctki_puppet_expect (&a, 1, b.id, 1, "not stopped");
-    ck_assert_int_eq (sigaction (SIGUSR1, &action, &old), 0);
-    ctki_test_thread_start (&thread, stop_with_signals, &a);
-    ctki_test_thread_pester (&thread, SIGUSR1);
-    ctki_test_thread_join (&thread);
-    ck_assert_int_eq (sigaction (SIGUSR1, &old, NULL), 0);
-    ctki_puppet_begin (&b, &(ctki_order_t){.run = stop_id, .id = c.id, .ms = -1});
-    ctki_puppet_await_blocked (&b);
-    ctki_puppet_leave (&c, 0);
-    CTKI_SUCCEEDS ((int) ctki_puppet_finish (&b));
-    finish ();
-}
-END_TEST
-
-static bool stop_it (void *arg, ctki_trouble_t *trouble)
-{
-    const ctki_puppet_t *puppet = arg;
-    CTKI_EXPECT_EQUAL (trouble, ctalk_actor_stop (puppet->server, puppet->id, ctki_test_long_ms ()), 0);
-    return true;
-}
-
-/* Several may wait for the same actor to end. */
-START_TEST (stopped_by_several)
-{
-    enum { STOPPERS = 4 };
-    ctki_test_thread_t threads[STOPPERS];
-    open_bounded ();
-    for (int i = 0; i < STOPPERS; i++) {
-        ctki_test_thread_start (&threads[i], stop_it, &a);
-        ctki_test_thread_await_blocked (&threads[i]);
-    }
-    ctki_puppet_leave (&a, 0);
-    for (int i = 0; i < STOPPERS; i++)
-        ctki_test_thread_join (&threads[i]);
-    finish ();
-}
-END_TEST
-
-/* ---- closing */
-
-/* Takes nothing of its mailbox, and ends when it is to. */
-static int take_nothing (ctalk_actor_t *self, void *arg)
-{
-    ctalk_envelope_t got;
-    (void) arg;
-    return ctalk_actor_recv_match (self, want_nothing, NULL, &got, -1) == -1 && errno == ESHUTDOWN ? 0 : 1;
-}
-
-typedef struct {
-    int kind;                  /* of what it waits in */
-    ctalk_address_t other;     /* which takes nothing */
-    ctki_test_thread_t thread; /* only its tid */
-    int code;                  /* errno at the end */
-} blocked_t;
-
-/* Sends until there is no room, and waits for it. */
-static int send_for_ever (ctalk_actor_t *self, const blocked_t *blocked)
-{
-    static const char data[PAYLOAD];
-    ctalk_envelope_t envelope = {.pid = blocked->other.pid, .to = blocked->other.actor, .data = data, .size = PAYLOAD};
-    while (ctalk_actor_send (self, &envelope, -1) == 0) {
-    }
-    return -1;
-}
-
-static int wait_in_something (ctalk_actor_t *self, void *arg)
-{
-    blocked_t *blocked = arg;
-    ctalk_envelope_t request = {.pid = blocked->other.pid, .to = blocked->other.actor}, got;
-    int rc = 0;
-    atomic_store (&blocked->thread.tid, (int) gettid ());
-    if (blocked->kind == 0)
-        rc = ctalk_actor_recv (self, &got, -1);
-    else if (blocked->kind == 1)
-        rc = ctalk_actor_recv_match (self, want_nothing, NULL, &got, -1);
-    else if (blocked->kind == 2)
-        rc = ctalk_actor_call (self, &request, &got, -1);
-    else
-        rc = send_for_ever (self, blocked);
-    blocked->code = rc == -1 ? errno : 0;
-    atomic_store (&blocked->thread.done, true);
-    return 0;
-}
-
-/* A server closes in time with many actors that wait in everything there is, here and towards another server; each sees
- * ESHUTDOWN, and all have returned when the close does. */
-START_TEST (close_with_blocked_actors)
-{
-    enum { ACTORS = 40, OTHERS = 4 };
-    static blocked_t blocked[ACTORS];
-    ctalk_address_t others[OTHERS];
-    memset (blocked, 0, sizeof blocked);
-    ctki_cluster_open_up (&cluster, 2, CTKI_OPTIONS (SMALL_MAILBOX));
-    for (int i = 0; i < OTHERS; i++) { /* one of each server to fill, and one to call */
-        others[i].pid = i % 2 + 1;
-        others[i].actor = ctalk_actor_spawn (cluster.server[i % 2 + 1], NULL, take_nothing, NULL);
-        ck_assert_uint_ne (others[i].actor, 0);
-    }
-    for (int i = 0; i < ACTORS; i++) {
-        blocked[i].kind = i % WAITS;
-        blocked[i].other = others[i / WAITS % 2 + (i % WAITS == 3 ? 2 : 0)];
-        ck_assert_uint_ne (ctalk_actor_spawn (cluster.server[1], NULL, wait_in_something, &blocked[i]), 0);
-    }
-    for (int i = 0; i < ACTORS; i++)
-        ctki_test_thread_await_blocked (&blocked[i].thread);
-    ck_assert_int_ge (ctalk_server_close (&cluster.server[1], ctki_test_long_ms ()), 0);
-    for (int i = 0; i < ACTORS; i++) {
-        ck_assert (atomic_load (&blocked[i].thread.done));
-        ck_assert_msg (blocked[i].code == ESHUTDOWN, "%d: %s", i % WAITS, strerror (blocked[i].code));
-    }
-    (void) ctki_cluster_close_abandoning (&cluster, 0);
-}
-END_TEST
-
-typedef struct {
-    atomic_bool asked, may_end, ended;
-} lazy_t;
-
-static int end_late (ctalk_actor_t *self, void *arg)
-{
-    lazy_t *lazy = arg;
-    ctalk_envelope_t got;
-    while (ctalk_actor_recv (self, &got, -1) == 0)
-        ctalk_envelope_close (&got);
-    atomic_store (&lazy->asked, true);
-    (void) ctki_test_until (is_true, &lazy->may_end, ctki_test_long_ms ());
-    atomic_store (&lazy->ended, true);
-    return 0;
-}
-
-typedef struct {
-    ctalk_server_t *server;
-    lazy_t *lazy;
-} closing_t;
-
-static bool close_at_once (void *arg, ctki_trouble_t *trouble)
-{
-    closing_t *closing = arg;
-    CTKI_EXPECT_EQUAL (trouble, ctalk_server_close (&closing->server, 0), 0);
-    CTKI_EXPECT (trouble, atomic_load (&closing->lazy->ended));
-    return true;
-}
-
-/* A close waits until the functions of all actors have returned, whatever its timeout. */
-START_TEST (close_waits_for_functions)
-{
-    static lazy_t lazy;
-    ctki_test_thread_t thread;
-    memset (&lazy, 0, sizeof lazy);
-    ctki_cluster_open (&cluster, 1, NULL);
-    ck_assert_uint_ne (ctalk_actor_spawn (cluster.server[1], NULL, end_late, &lazy), 0);
-    closing_t closing = {cluster.server[1], &lazy};
-    ctki_test_thread_start (&thread, close_at_once, &closing);
-    ck_assert (ctki_test_until (is_true, &lazy.asked, ctki_test_long_ms ()));
-    ctki_test_thread_await_blocked (&thread);
-    ck_assert (!atomic_load (&lazy.ended));
-    atomic_store (&lazy.may_end, true);
-    ctki_test_thread_join (&thread);
-    cluster.server[1] = NULL;
-    ctki_cluster_close (&cluster);
-}
-END_TEST
-
-static int64_t close_own (ctalk_actor_t *self, ctki_order_t *order)
-{
-    ctalk_server_t *server = ctalk_actor_server (self);
-    int rc = ctalk_server_close (&server, order->ms);
-    order->arg = server;
-    return rc;
-}
-
-/* An actor that closes its own server gets EDEADLK; its pointer is left and the server runs on. */
-START_TEST (close_inside_an_actor)
-{
-    open_two_puppets (true, NULL);
-    CTKI_FAILS (EDEADLK, (int) ctki_puppet_do (&a, &(ctki_order_t){.run = close_own, .ms = -1}));
-    ck_assert_ptr_eq (a.order.arg, cluster.server[1]);
-    ctki_puppet_tell (&b, &a, 1, "open");
-    ctki_puppet_expect (&a, 2, b.id, 1, "open");
-    ctki_traffic_exchange (&cluster, 10);
-    finish ();
-}
-END_TEST
-
-typedef struct {
-    ctalk_pid_t peer;
-    ctki_trouble_t trouble;
-} after_t;
-
-#define EXPECT_SHUTDOWN(trouble, rc, call)                                                                             \
-    do {                                                                                                               \
-        errno = 0;                                                                                                     \
-        CTKI_EXPECT_EQUAL (trouble, call, rc);                                                                         \
-        CTKI_EXPECT_EQUAL (trouble, errno, ESHUTDOWN);                                                                 \
-    } while (0)
-
-static bool call_all_that_there_is (ctalk_actor_t *self, ctalk_pid_t peer, ctki_trouble_t *trouble)
-{
-    ctalk_server_t *server = ctalk_actor_server (self);
-    ctalk_envelope_t envelope = {.pid = peer, .to = NO_SUCH}, got;
-    ctalk_answer_t answer = {.pid = peer};
-    EXPECT_SHUTDOWN (trouble, 0, ctalk_actor_spawn (server, NULL, at_once, NULL));
-    EXPECT_SHUTDOWN (trouble, -1, ctalk_actor_recv (self, &got, 0));
-    EXPECT_SHUTDOWN (trouble, -1, ctalk_actor_recv_match (self, want_nothing, NULL, &got, 0));
-    EXPECT_SHUTDOWN (trouble, -1, ctalk_actor_send (self, &envelope, 0));
-    EXPECT_SHUTDOWN (trouble, -1, ctalk_actor_reply (self, &envelope, NULL, 0, 0));
-    EXPECT_SHUTDOWN (trouble, -1, ctalk_actor_call (self, &envelope, &got, 0));
-    EXPECT_SHUTDOWN (trouble, -1, ctalk_call (server, &envelope, &got, 0));
-    EXPECT_SHUTDOWN (trouble, -1, ctalk_reply (server, &envelope, NULL, 0, 0));
-    EXPECT_SHUTDOWN (trouble, -1, ctalk_call_all (server, &envelope, &answer, 1, 0));
-    EXPECT_SHUTDOWN (trouble, -1, ctalk_actor_monitor (self, peer, NO_SUCH));
-    EXPECT_SHUTDOWN (trouble, 0, ctalk_actor_send_after (self, 0, &envelope));
-    EXPECT_SHUTDOWN (trouble, -1, ctalk_actor_stop (server, NO_SUCH, 0));
-    EXPECT_SHUTDOWN (trouble, -1, ctalk_group_join (self, "group"));
-    EXPECT_SHUTDOWN (trouble, -1, ctalk_group_leave (self, "group"));
-    EXPECT_SHUTDOWN (trouble, -1, ctalk_group_members (server, "group", NULL, 0));
-    EXPECT_SHUTDOWN (trouble, -1, ctalk_group_send (server, "group", &envelope, 0));
-    EXPECT_SHUTDOWN (trouble, -1, ctalk_group_watch (self, "group", true));
-    return true;
-}
-
-static int call_after_the_close (ctalk_actor_t *self, void *arg)
-{
-    after_t *after = arg;
-    ctalk_envelope_t got;
-    while (ctalk_actor_recv (self, &got, -1) == 0)
-        ctalk_envelope_close (&got);
-    (void) call_all_that_there_is (self, after->peer, &after->trouble);
-    return 0;
-}
-
-/* Once the close has begun, each call on the server and of its actors is ESHUTDOWN. */
-START_TEST (calls_while_closing)
-{
-    static after_t after;
-    after = (after_t){.peer = 2};
-    ctki_cluster_open_up (&cluster, 2, NULL);
-    ck_assert_uint_ne (ctalk_actor_spawn (cluster.server[1], NULL, call_after_the_close, &after), 0);
-    ctki_cluster_close (&cluster);
-    ck_assert_msg (!after.trouble.text[0], "%s", after.trouble.text);
-}
-END_TEST
-
-/* ---- forking */
-
-#define EXPECT_DEAD(trouble, rc, call)                                                                                 \
-    do {                                                                                                               \
-        errno = 0;                                                                                                     \
-        CTKI_EXPECT_EQUAL (trouble, call, rc);                                                                         \
-        CTKI_EXPECT_EQUAL (trouble, errno, EOWNERDEAD);                                                                \
-    } while (0)
-
-static bool use_in_child (int fd, void *arg, ctki_trouble_t *trouble)
-{
-    ctalk_server_t *server = arg;
-    ctalk_envelope_t envelope = {.pid = 2, .to = NO_SUCH}, got;
-    ctalk_answer_t answer = {.pid = 2};
-    (void) fd;
-    EXPECT_DEAD (trouble, 0, ctalk_actor_spawn (server, NULL, at_once, NULL));
-    EXPECT_DEAD (trouble, -1, ctalk_call (server, &envelope, &got, -1));
-    EXPECT_DEAD (trouble, -1, ctalk_reply (server, &envelope, NULL, 0, -1));
-    EXPECT_DEAD (trouble, -1, ctalk_call_all (server, &envelope, &answer, 1, -1));
-    EXPECT_DEAD (trouble, -1, ctalk_actor_stop (server, NO_SUCH, -1));
-    EXPECT_DEAD (trouble, -1, ctalk_group_members (server, "group", NULL, 0));
-    EXPECT_DEAD (trouble, -1, ctalk_group_send (server, "group", &envelope, -1));
-    CTKI_EXPECT_EQUAL (trouble, ctalk_server_close (&server, -1), 0);
-    CTKI_EXPECT (trouble, server == NULL);
-    return true;
-}
-
-/* In a child process each call on the parent's server is EOWNERDEAD, and its close returns 0 though actors ran; the
- * parent's actors go on. */
-START_TEST (in_a_child)
-{
-    ctki_process_t process;
-    ctalk_envelope_t got;
-    open_two_puppets (true, NULL);
-    ctki_puppet_begin_recv (&a, &got, -1);
-    ctki_puppet_await_blocked (&a);
-    ctki_process_copy (&process, use_in_child, cluster.server[1]);
-    ctki_process_join (&process, ctki_test_long_ms ());
-    ctki_puppet_tell (&b, &a, 1, "goes on");
-    CTKI_SUCCEEDS ((int) ctki_puppet_finish (&a));
-    ctalk_envelope_close (&got);
-    finish ();
-}
-END_TEST
-
-/* ---- memory */
-
-/* Answers each request with its own payload, however often that takes. */
-static int echo (ctalk_actor_t *self, void *arg)
-{
-    ctalk_envelope_t got;
-    (void) arg;
-    while (ctalk_actor_recv (self, &got, -1) == 0) {
-        while (ctalk_actor_reply (self, &got, got.data, got.size, -1) == -1 && errno == ENOMEM) {
-        }
-        ctalk_envelope_close (&got);
-    }
-    return 0;
-}
-
-/* Whether it was done; else there was no memory, or the test fails. */
-static bool done_or_enomem (const char *what, bool done)
-{
-    ck_assert_msg (done || errno == ENOMEM, "%s: %s", what, strerror (errno));
-    return done;
-}
-
-static char large[100000];
-
-static bool spawn_named (const char *name)
-{
-    uint64_t id = ctalk_actor_spawn (cluster.server[1], name, until_stopped, NULL);
-    if (!done_or_enomem ("spawn", id != 0))
-        return false;
-    (void) ctki_mem_fail (-1, 0);
-    CTKI_SUCCEEDS (ctalk_actor_stop (cluster.server[1], id, ctki_test_long_ms ()));
-    return true;
-}
-
-static bool act_spawn (void)
-{
-    return spawn_named (NULL);
-}
-
-static bool act_spawn_named (void)
-{
-    return spawn_named ("a name");
-}
-
-/* From a to another one, which gets it unchanged. */
-static bool send_to (ctki_puppet_t *to, size_t size)
-{
-    ctalk_envelope_t envelope = ctki_puppet_envelope (to, 4, NULL), got;
-    envelope.data = large;
-    envelope.size = size;
-    if (!done_or_enomem ("send", ctki_puppet_send (&a, &envelope, ctki_test_long_ms ()) == 0))
-        return false;
-    ctki_puppet_take (to, &got);
-    ck_assert (got.msg_id == 4 && got.from == a.id && got.size == size && memcmp (got.data, large, size) == 0);
-    ctalk_envelope_close (&got);
-    return true;
-}
-
-static bool act_send_local (void)
-{
-    return send_to (&c, 10);
-}
-
-static bool act_send_large_local (void)
-{
-    return send_to (&c, sizeof large);
-}
-
-static bool act_send_remote (void)
-{
-    return send_to (&b, 10);
-}
-
-static bool act_send_large_remote (void)
-{
-    return send_to (&b, sizeof large);
-}
-
-static bool call_echo (ctalk_pid_t pid, bool by_actor)
-{
-    ctalk_envelope_t request = {.pid = pid, .to = ctalk_actor_named ("echo"), .msg_id = 5, .data = "ping", .size = 4};
-    ctalk_envelope_t reply;
-    int rc = by_actor ? ctki_puppet_call (&a, &request, &reply, ctki_test_long_ms ())
-                      : ctalk_call (cluster.server[1], &request, &reply, ctki_test_long_ms ());
-    if (!done_or_enomem ("call", rc == 0))
-        return false;
-    ck_assert (reply.msg_id == 5 && reply.size == 4 && memcmp (reply.data, "ping", 4) == 0);
-    ctalk_envelope_close (&reply);
-    return true;
-}
-
-static bool act_call_local (void)
-{
-    return call_echo (1, true);
-}
-
-static bool act_call_remote (void)
-{
-    return call_echo (2, true);
-}
-
-static bool act_call_of_a_thread (void)
-{
-    return call_echo (2, false);
-}
-
-static bool act_call_all (void)
-{
-    ctalk_answer_t answers[2] = {{.pid = 1}, {.pid = 2}};
-    ctalk_envelope_t request = {.to = ctalk_actor_named ("echo"), .msg_id = 5, .data = "ping", .size = 4};
-    int rc = ctalk_call_all (cluster.server[1], &request, answers, 2, ctki_test_long_ms ());
-    bool done = done_or_enomem ("call_all", rc >= 0);
-    for (int i = 0; done && i < 2; i++) {
-        ck_assert_msg (answers[i].error == 0 || answers[i].error == ENOMEM, "%s", strerror (answers[i].error));
-        ctalk_envelope_close (&answers[i].reply);
-    }
-    return rc == 2;
-}
-
-/* An actor that is not there is told as such. */
-static bool monitor_nobody (ctalk_pid_t pid)
-{
-    ctalk_envelope_t got;
-    if (!done_or_enomem ("monitor", ctki_puppet_monitor (&a, pid, NO_SUCH) == 0))
-        return false;
-    ctki_puppet_take (&a, &got);
-    ck_assert (got.kind == CTALK_ACTOR_DOWN && got.pid == pid && got.from == NO_SUCH);
-    ctalk_envelope_close (&got);
-    return true;
-}
-
-static bool act_monitor_local (void)
-{
-    return monitor_nobody (1);
-}
-
-static bool act_monitor_remote (void)
-{
-    return monitor_nobody (2);
-}
-
-static bool act_timer (void)
-{
-    ctalk_envelope_t envelope = ctki_puppet_envelope (&a, 6, "tick"), got;
-    uint64_t id = ctki_puppet_send_after (&a, 0, &envelope);
-    if (!done_or_enomem ("send_after", id != 0))
-        return false;
-    ctki_puppet_take (&a, &got);
-    ck_assert (got.kind == CTALK_TIMER && got.from == id && got.msg_id == 6);
-    ctalk_envelope_close (&got);
-    return true;
-}
-
-/* To another one on another server. */
-static bool act_timer_to_other (void)
-{
-    ctalk_envelope_t envelope = ctki_puppet_envelope (&b, 6, "tick");
-    if (!done_or_enomem ("send_after", ctki_puppet_send_after (&a, 0, &envelope) != 0))
-        return false;
-    ctki_puppet_expect (&b, 1, a.id, 6, "tick");
-    return true;
-}
-
-/* a comes and goes, b on the other server is told. */
-static bool act_join (void)
-{
-    ctalk_envelope_t got;
-    if (!done_or_enomem ("join", ctki_puppet_join (&a, "group") == 0))
-        return false;
-    for (ctalk_kind_t kind = CTALK_GROUP_JOINED; kind <= CTALK_GROUP_LEFT; kind++) {
-        ctki_puppet_take (&b, &got);
-        ck_assert (got.kind == kind && got.pid == 1 && got.from == a.id);
-        ctalk_envelope_close (&got);
-        if (kind == CTALK_GROUP_JOINED)
-            CTKI_SUCCEEDS (ctki_puppet_quit (&a, "group"));
-    }
-    return true;
-}
-
-static bool act_watch (void)
-{
-    if (!done_or_enomem ("watch", ctki_puppet_watch (&c, "other group", true) == 0))
-        return false;
-    CTKI_SUCCEEDS (ctki_puppet_watch (&c, "other group", false));
-    return true;
-}
-
-static const struct {
-    const char *name;
-    bool (*act) (void); /* the k-th allocation from its start on fails, on whatever thread; false: ENOMEM */
-} works[] = {{"spawn", act_spawn},
-             {"spawn with a name", act_spawn_named},
-             {"send", act_send_local},
-             {"send a large one", act_send_large_local},
-             {"send to another server", act_send_remote},
-             {"send a large one to another server", act_send_large_remote},
-             {"call", act_call_local},
-             {"call another server", act_call_remote},
-             {"call of a thread", act_call_of_a_thread},
-             {"call_all", act_call_all},
-             {"monitor", act_monitor_local},
-             {"monitor on another server", act_monitor_remote},
-             {"timer", act_timer},
-             {"timer to another server", act_timer_to_other},
-             {"join a group", act_join},
-             {"watch a group", act_watch}};
-
-enum { WORKS = sizeof works / sizeof works[0], K_MAX = 400, QUIET = 3 };
-
-static void open_for_work (void)
-{
-    ctki_payload_fill (large, sizeof large, 1, 2, 5);
-    open_two_puppets (true, NULL);
-    ctki_puppet_start (&c, cluster.server[1], NULL);
-    for (ctalk_pid_t pid = 1; pid <= 2; pid++)
-        ck_assert_uint_ne (ctalk_actor_spawn (cluster.server[pid], "echo", echo, NULL), 0);
-}
-
-/* The k-th allocation fails, for every k that there is, of each thing that actors do: it says ENOMEM and nothing was
- * done, or it is done in full; and everything goes on afterwards. */
-START_TEST (each_step_without_memory)
-{
-    long k = 0, failed = 0, refused = 0;
-    int quiet = 0;
-    open_for_work ();
-    if (works[_i].act == act_join)
-        CTKI_SUCCEEDS (ctki_puppet_watch (&b, "group", true));
-    for (; k < K_MAX && quiet < QUIET; k++) {
-        (void) ctki_mem_fail (k, 1);
-        bool done = works[_i].act ();
-        bool was = ctki_mem_fail (-1, 0) > k; /* it came so far */
-        failed += was;
-        refused += !done;
-        quiet = was || !done ? 0 : quiet + 1;
-        ck_assert (act_send_local () && act_send_remote () && act_call_remote () && act_timer ());
-    }
-    ck_assert_int_lt (k, K_MAX);
-    ctki_puppet_expect_nothing (&a, 0);
-    ctki_puppet_expect_nothing (&b, 0);
-    ctki_puppet_expect_nothing (&c, 0);
-    finish ();
-    ctki_test_figure ("each_step_without_memory", "%s: %ld allocations failed, ENOMEM %ld times", works[_i].name,
-                      failed, refused);
-}
-END_TEST
-
-static bool few_run (void *server)
-{
-    ctalk_stats_t stats;
-    return ctalk_server_stats (server, 1, &stats) == 0 && stats.actors <= 8;
-}
-
-/* A server does not grow with the actors that came and went, each with unread envelopes, a timer and a monitor. */
-START_TEST (churn)
-{
-    size_t count = ctki_test_count (4000);
-    uint64_t before = 0;
-    ctki_cluster_open (&cluster, 1, NULL);
-    for (size_t i = 0; i < count; i++) {
-        if (i == count / 4) {
-            ctki_memory_reset_peak ();
-            before = ctki_memory_now ();
-        }
-        ctki_puppet_t *puppet = &a;
-        ctki_puppet_start (puppet, cluster.server[1], i % 2 ? NULL : "name");
-        ctalk_envelope_t envelope = ctki_puppet_envelope (puppet, (int64_t) i, "unread");
-        CTKI_SUCCEEDS (ctalk_send (cluster.server[1], &envelope, ctki_test_long_ms ()));
-        ck_assert_uint_ne (ctki_puppet_send_after (puppet, 60000, &envelope), 0);
-        CTKI_SUCCEEDS (ctki_puppet_monitor (puppet, 1, NO_SUCH));
-        CTKI_SUCCEEDS (ctki_puppet_join (puppet, "group"));
-        ctki_puppet_exit (puppet, 0);
-        ck_assert (ctki_test_until (few_run, cluster.server[1], ctki_test_long_ms ()));
-    }
-    uint64_t grown = ctki_memory_grown (before);
-    ck_assert_uint_le (grown, (8u << 20) + 200 * count);
-    finish ();
-    ctki_test_figure ("churn", "%zu actors, grown by %llu KiB", count, (unsigned long long) grown / 1024);
-}
-END_TEST
-
 static void tear_down (void)
 {
-    (void) ctki_mem_fail (-1, 0);
     (void) ctki_thread_fail (-1, 0);
 }
 
@@ -1528,38 +827,17 @@ static void add_bounds (TCase *tcase)
     tcase_add_test (tcase, larger_than_the_mailbox);
 }
 
-static void add_endings (TCase *tcase)
-{
-    tcase_add_test (tcase, stop_in_recv);
-    tcase_add_test (tcase, stop_takes_too_long);
-    tcase_add_loop_test (tcase, stop_ends_waits, 0, WAITS);
-    tcase_add_test (tcase, stop_errors);
-    tcase_add_test (tcase, stopped_by_several);
-    tcase_add_test (tcase, close_with_blocked_actors);
-    tcase_add_test (tcase, close_waits_for_functions);
-    tcase_add_test (tcase, close_inside_an_actor);
-    tcase_add_test (tcase, calls_while_closing);
-    tcase_add_test (tcase, in_a_child);
-}
-
 Suite *ctki_suite_actors (void)
 {
     Suite *suite = suite_create ("actors");
     TCase *spawning = ctki_leaks_tcase ("spawning", 60), *delivery = ctki_leaks_tcase ("delivery", 60);
-    TCase *bounds = ctki_leaks_tcase ("bounds", 60), *endings = ctki_leaks_tcase ("endings", 120);
-    TCase *memory = ctki_leaks_tcase ("memory", 120);
+    TCase *bounds = ctki_leaks_tcase ("bounds", 60);
     tcase_add_checked_fixture (spawning, NULL, tear_down);
-    tcase_add_checked_fixture (memory, NULL, tear_down);
     add_spawning (spawning);
     add_delivery (delivery);
     add_bounds (bounds);
-    add_endings (endings);
-    tcase_add_loop_test (memory, each_step_without_memory, 0, WORKS);
-    tcase_add_test (memory, churn);
     suite_add_tcase (suite, spawning);
     suite_add_tcase (suite, delivery);
     suite_add_tcase (suite, bounds);
-    suite_add_tcase (suite, endings);
-    suite_add_tcase (suite, memory);
     return suite;
 }

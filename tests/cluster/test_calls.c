@@ -165,22 +165,12 @@ START_TEST (others_wait)
 }
 END_TEST
 
-/* Fills the mailbox of a puppet from its own server. */
-static void fill (const ctki_puppet_t *to)
-{
-    static const char data[PAYLOAD];
-    ctalk_envelope_t envelope = {.pid = to->pid, .to = to->id, .data = data, .size = sizeof data};
-    while (ctalk_send (to->server, &envelope, 0) == 0) {
-    }
-    ck_assert_int_eq (errno, EAGAIN);
-}
-
 /* An answer comes though the caller's mailbox is full. */
 START_TEST (reply_needs_no_room)
 {
     ctalk_envelope_t request, reply;
     open_two (_i == 1, CTKI_OPTIONS ("MailboxBytes", ctki_test_number_text (BOUND)));
-    fill (&caller);
+    (void) ctki_puppet_fill (cluster.server[1], &caller, 0, PAYLOAD);
     begin_call (1, "question", &reply);
     ctki_puppet_take (&worker, &request);
     CTKI_SUCCEEDS (ctki_puppet_reply (&worker, &request, "answer"));

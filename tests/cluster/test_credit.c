@@ -36,17 +36,10 @@ static ctalk_envelope_t envelope_to (const ctki_puppet_t *to, int64_t msg_id)
     return (ctalk_envelope_t){.pid = to->pid, .to = to->id, .msg_id = msg_id, .data = data, .size = PAYLOAD};
 }
 
-/* Sends to an actor from a server, numbered from first, until there is no credit; returns how many were accepted. */
+/* Sends to an actor from a server until there is no credit; returns how many were accepted. */
 static int64_t fill (ctalk_server_t *server, const ctki_puppet_t *to, int64_t first)
 {
-    for (int64_t i = 0; i < 100000; i++) {
-        ctalk_envelope_t envelope = envelope_to (to, first + i);
-        if (ctalk_send (server, &envelope, 0) == 0)
-            continue;
-        ck_assert_msg (errno == EAGAIN, "%s", strerror (errno));
-        return i;
-    }
-    ck_abort_msg ("there is no bound");
+    return ctki_puppet_fill (server, to, first, PAYLOAD);
 }
 
 static int64_t room (int64_t bytes)

@@ -13,7 +13,11 @@
 
 #include "tests/support/scale.h"
 
-enum { PATIENCE = 4 /* times the long deadline: an order may wait for two itself */ };
+enum {
+    PATIENCE = 4, /* times the long deadline: an order may wait for two itself */
+    FILL_MAX_BYTES = 65536,
+    FILL_MAX = 100000 /* envelopes */
+};
 
 static ctki_puppet_t *all;
 
@@ -318,6 +322,17 @@ void ctki_puppet_tell (ctki_puppet_t *from, const ctki_puppet_t *to, int64_t msg
     ctalk_envelope_t envelope = ctki_puppet_envelope (to, msg_id, text);
     int rc = ctki_puppet_send (from, &envelope, ctki_test_long_ms ());
     ck_assert_msg (rc == 0, "an actor cannot send: %s", strerror (errno));
+}
+
+int64_t ctki_puppet_fill (ctalk_server_t *server, const ctki_puppet_t *to, int64_t first, size_t size)
+{
+    static const char data[FILL_MAX_BYTES];
+    ctalk_envelope_t envelope = {.pid = to->pid, .to = to->id, .msg_id = first, .data = data, .size = size};
+    ck_assert_uint_le (size, sizeof data);
+    for (; ctalk_send (server, &envelope, 0) == 0; envelope.msg_id++)
+        ck_assert_msg (envelope.msg_id - first < FILL_MAX, "there is no bound");
+    ck_assert_msg (errno == EAGAIN, "%s", strerror (errno));
+    return envelope.msg_id - first;
 }
 
 void ctki_puppet_take (ctki_puppet_t *puppet, ctalk_envelope_t *envelope)

@@ -104,6 +104,10 @@ ctalk_envelope_t ctki_puppet_envelope (const ctki_puppet_t *to, int64_t msg_id, 
 /* It sends a text to another one, waiting for room; fails the test unless it is accepted. */
 void ctki_puppet_tell (ctki_puppet_t *from, const ctki_puppet_t *to, int64_t msg_id, const char *text);
 
+/* Sends envelopes of size bytes, numbered from first, from a server to an actor until there is no room; returns how
+ * many were accepted. size is at most 64 KiB. */
+int64_t ctki_puppet_fill (ctalk_server_t *server, const ctki_puppet_t *to, int64_t first, size_t size);
+
 /* It receives within the long deadline, or the test fails. */
 void ctki_puppet_take (ctki_puppet_t *puppet, ctalk_envelope_t *envelope);
 
