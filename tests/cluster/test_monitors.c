@@ -89,14 +89,14 @@ END_TEST
 /* It comes behind all that the watcher got from that actor. */
 START_TEST (behind_all)
 {
-    enum { BEFORE = 200 };
-    static const char large[20000] = {1};
+    enum { BEFORE = 100 }; /* less than the first credit */
+    static const char data[500] = {1};
     open_two (_i == 1, NULL);
     CTKI_SUCCEEDS (ctki_puppet_monitor (&watcher, target.pid, target.id));
     for (int64_t i = 0; i < BEFORE; i++) {
         ctalk_envelope_t envelope = ctki_puppet_envelope (&watcher, i, NULL);
-        envelope.data = large;
-        envelope.size = i % 10 ? 10 : sizeof large;
+        envelope.data = data;
+        envelope.size = i % 10 ? 10 : sizeof data;
         CTKI_SUCCEEDS (ctki_puppet_send (&target, &envelope, ctki_test_long_ms ()));
     }
     ctki_puppet_exit (&target, 3);

@@ -100,7 +100,8 @@ END_TEST
 
 enum { IN_ORDER = 50, STEP_MS = 2, FIRST_MS = 50 };
 
-/* When a timer may be due at the earliest and at the latest, as it was set between two looks at the clock. */
+/* When a timer may be due at the earliest and at the latest, as it was set between two looks at the clock, which counts
+ * whole milliseconds. */
 typedef struct {
     uint64_t id;
     int64_t earliest_ms, latest_ms;
@@ -116,7 +117,7 @@ START_TEST (in_order)
         int place = i * 17 % IN_ORDER, delay_ms = FIRST_MS + STEP_MS * place;
         due[place].earliest_ms = ctki_test_now_ms () + delay_ms;
         due[place].id = set (&a, &a, delay_ms, place, "tick");
-        due[place].latest_ms = ctki_test_now_ms () + 1 + delay_ms;
+        due[place].latest_ms = ctki_test_now_ms () + 2 + delay_ms;
         for (int k = 0; k < i; k++)
             ck_assert_uint_ne (due[k * 17 % IN_ORDER].id, due[place].id);
     }
