@@ -34,6 +34,14 @@ static void open_two (bool remote, const char *const *options)
     ctki_puppet_start (&target, cluster.server[remote ? 2 : 1], NULL);
 }
 
+/* Asks, and waits until that has arrived: what watcher sends to target comes behind it. */
+static void monitor_and_wait (int64_t msg_id)
+{
+    CTKI_SUCCEEDS (ctki_puppet_monitor (&watcher, target.pid, target.id));
+    ctki_puppet_tell (&watcher, &target, msg_id, "asked before");
+    ctki_puppet_expect (&target, 1, watcher.id, msg_id, "asked before");
+}
+
 /* The next in the mailbox of a puppet says that this one is there no more, and why. */
 static void expect_down (ctki_puppet_t *puppet, ctalk_pid_t pid, uint64_t actor, int32_t reason, int32_t exit_reason)
 {
@@ -59,7 +67,7 @@ START_TEST (exited)
     static const int32_t reasons[] = {0, 7, -1, INT32_MIN, INT32_MAX};
     open_two (_i == 1, NULL);
     for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++) {
-        CTKI_SUCCEEDS (ctki_puppet_monitor (&watcher, target.pid, target.id));
+        monitor_and_wait ((int64_t) i);
         ctki_puppet_expect_nothing (&watcher, 0);
         uint64_t id = target.id;
         ctki_puppet_exit (&target, reasons[i]);
@@ -92,7 +100,7 @@ START_TEST (behind_all)
     enum { BEFORE = 100 }; /* less than the first credit */
     static const char data[500] = {1};
     open_two (_i == 1, NULL);
-    CTKI_SUCCEEDS (ctki_puppet_monitor (&watcher, target.pid, target.id));
+    monitor_and_wait (0);
     for (int64_t i = 0; i < BEFORE; i++) {
         ctalk_envelope_t envelope = ctki_puppet_envelope (&watcher, i, NULL);
         envelope.data = data;
@@ -116,7 +124,7 @@ START_TEST (asked_twice)
 {
     open_two (_i == 1, NULL);
     for (int i = 0; i < 3; i++)
-        CTKI_SUCCEEDS (ctki_puppet_monitor (&watcher, target.pid, target.id));
+        monitor_and_wait (i);
     ctki_puppet_exit (&target, 1);
     expect_down (&watcher, target.pid, target.id, CTALK_WHY_EXITED, 1);
     ctki_puppet_expect_nothing (&watcher, 20);
@@ -132,6 +140,8 @@ START_TEST (many_watchers)
     for (int i = 0; i < WATCHERS; i++) {
         ctki_puppet_start (&watchers[i], cluster.server[i % 2 + 1], NULL);
         CTKI_SUCCEEDS (ctki_puppet_monitor (&watchers[i], target.pid, target.id));
+        ctki_puppet_tell (&watchers[i], &target, i, "asked before");
+        ctki_puppet_expect (&target, watchers[i].pid, watchers[i].id, i, "asked before");
     }
     ctki_puppet_exit (&watchers[0], 0);
     ctki_puppet_exit (&watchers[1], 0);
@@ -152,6 +162,8 @@ START_TEST (many_targets)
     for (int i = 0; i < WATCHERS; i++) {
         ctki_puppet_start (&targets[i], cluster.server[_i + 1], NULL);
         CTKI_SUCCEEDS (ctki_puppet_monitor (&watcher, targets[i].pid, targets[i].id));
+        ctki_puppet_tell (&watcher, &targets[i], i, "asked before");
+        ctki_puppet_expect (&targets[i], 1, watcher.id, i, "asked before");
     }
     for (int i = 0; i < WATCHERS; i++) {
         ctki_puppet_exit (&targets[i], i);
@@ -168,6 +180,8 @@ START_TEST (each_other)
     open_two (_i == 1, NULL);
     CTKI_SUCCEEDS (ctki_puppet_monitor (&watcher, target.pid, target.id));
     CTKI_SUCCEEDS (ctki_puppet_monitor (&target, 1, watcher.id));
+    ctki_puppet_tell (&target, &watcher, 1, "asked before");
+    ctki_puppet_expect (&watcher, target.pid, target.id, 1, "asked before");
     uint64_t id = watcher.id;
     ctki_puppet_exit (&watcher, 2);
     expect_down (&target, 1, id, CTALK_WHY_EXITED, 2);
@@ -181,7 +195,7 @@ START_TEST (needs_no_room)
 {
     open_two (_i == 1, NULL);
     CTKI_SUCCEEDS (ctki_puppet_set_mailbox (&watcher, 1));
-    CTKI_SUCCEEDS (ctki_puppet_monitor (&watcher, target.pid, target.id));
+    monitor_and_wait (0);
     ctalk_envelope_t envelope = ctki_puppet_envelope (&watcher, 1, "full");
     CTKI_SUCCEEDS (ctki_puppet_send (&watcher, &envelope, 0));
     CTKI_FAILS (EAGAIN, ctki_puppet_send (&watcher, &envelope, 0));
@@ -226,9 +240,9 @@ START_TEST (asked_again_and_again)
     open_two (_i == 1, NULL);
     for (int i = 0; i < 50; i++) {
         CTKI_SUCCEEDS (ctki_puppet_monitor (&watcher, target.pid, target.id));
-        if (i < 49)
-            CTKI_SUCCEEDS (ctki_puppet_unmonitor (&watcher, target.pid, target.id));
+        CTKI_SUCCEEDS (ctki_puppet_unmonitor (&watcher, target.pid, target.id));
     }
+    monitor_and_wait (1);
     ctki_puppet_exit (&target, 9);
     expect_down (&watcher, target.pid, target.id, CTALK_WHY_EXITED, 9);
     ctki_puppet_expect_nothing (&watcher, 20);
@@ -297,7 +311,7 @@ START_TEST (down)
     cut (false);
     ctki_cluster_wait_up (&cluster);
     ctki_puppet_expect_nothing (&watcher, 0);
-    monitor_both ();
+    monitor_and_wait (1);
     ctki_puppet_tell (&target, &watcher, 1, "lives");
     ctki_puppet_expect (&watcher, 2, target.id, 1, "lives");
     ctki_puppet_exit (&target, 4);
@@ -312,8 +326,7 @@ START_TEST (ended_while_cut)
 {
     open_two (true, CTKI_OPTIONS ("DownMs", ctki_test_ms_text (60000)));
     monitor_both ();
-    ctki_puppet_tell (&target, &watcher, 1, "asked"); /* which says that the request to monitor has arrived */
-    ctki_puppet_expect (&watcher, 2, target.id, 1, "asked");
+    monitor_and_wait (1);
     cut (true);
     ctki_puppet_exit (&target, 6);
     ctki_puppet_expect_nothing (&watcher, 20);
@@ -428,6 +441,7 @@ START_TEST (restarted)
 {
     open_restartable (CTKI_OPTIONS ("DownMs", ctki_test_ms_text (60000)));
     monitor_both ();
+    monitor_and_wait (0);
     ctki_puppet_tell (&target, &watcher, 1, "former");
     ctki_puppet_expect (&watcher, 2, target.id, 1, "former");
     cut (true);
@@ -449,7 +463,7 @@ START_TEST (restarted)
     }
     ctki_puppet_expect (&watcher, 2, target.id, 2, "new");
     ctki_puppet_expect_nothing (&watcher, 0);
-    CTKI_SUCCEEDS (ctki_puppet_monitor (&watcher, 2, target.id));
+    monitor_and_wait (3);
     ctki_puppet_exit (&target, 8);
     expect_down (&watcher, 2, target.id, CTALK_WHY_EXITED, 8);
     finish_abandoning ();
