@@ -372,7 +372,7 @@ START_TEST (not_sent)
     ctalk_envelope_t envelope = ctki_puppet_envelope (&worker, 1, NULL);
     envelope.data = data;
     envelope.size = sizeof data;
-    while (ctki_puppet_send (&caller, &envelope, 0) == 0) {
+    while (ctki_puppet_send (&caller, &envelope, ctki_test_ms (100)) == 0) { /* while credit comes */
     }
     request = ctki_puppet_envelope (&worker, 1, "x");
     ctki_puppet_begin_call (&caller, &request, &reply, 0);

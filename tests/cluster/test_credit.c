@@ -21,6 +21,8 @@ static void finish (void)
     ctki_cluster_close (&cluster);
 }
 
+#define SMALL_MAILBOX "MailboxBytes", ctki_test_number_text (BOUND)
+
 /* sender on server 1, receiver and other on server 2. */
 static void open_two (const char *const *options)
 {
@@ -40,6 +42,27 @@ static ctalk_envelope_t envelope_to (const ctki_puppet_t *to, int64_t msg_id)
 static int64_t fill (ctalk_server_t *server, const ctki_puppet_t *to, int64_t first)
 {
     return ctki_puppet_fill (server, to, first, PAYLOAD);
+}
+
+static void flush (ctalk_pid_t from, ctalk_pid_t to)
+{
+    CTKI_SUCCEEDS (ctalk_server_flush (cluster.server[from], to, ctki_test_long_ms ()));
+}
+
+/* The same from server 1, and until no more credit comes: what an envelope of other's overtakes not is known when that
+ * has come, several times for nothing. */
+static int64_t fill_up (const ctki_puppet_t *to, int64_t first)
+{
+    int64_t count = 0;
+    for (int idle = 0; idle < 3; idle++) {
+        int64_t more = fill (cluster.server[1], to, first + count);
+        count += more;
+        idle = more ? -1 : idle;
+        flush (1, to->pid);
+        ctki_puppet_tell (&other, &sender, 0, "what came before is known");
+        ctki_puppet_expect (&sender, other.pid, other.id, 0, "what came before is known");
+    }
+    return count;
 }
 
 static int64_t room (int64_t bytes)
@@ -95,8 +118,8 @@ static bool send_waiting (void *arg, ctki_trouble_t *trouble)
 START_TEST (waiting_senders_wake)
 {
     ctki_test_thread_t thread;
-    open_two (NULL);
-    int64_t count = fill (cluster.server[1], &receiver, 0);
+    open_two (CTKI_OPTIONS (SMALL_MAILBOX));
+    int64_t count = fill_up (&receiver, 0);
     ctalk_envelope_t envelope = envelope_to (&receiver, 777);
     ctki_puppet_begin_send (&sender, &envelope, ctki_test_long_ms ());
     ctki_test_thread_start (&thread, send_waiting, &receiver);
@@ -190,7 +213,7 @@ START_TEST (larger_than_the_credit)
 {
     static char data[20 * FIRST_CREDIT];
     ctalk_envelope_t got;
-    open_two (NULL);
+    open_two (CTKI_OPTIONS (SMALL_MAILBOX));
     ctki_payload_fill (data, sizeof data, 1, 2, 3);
     ctalk_envelope_t envelope = {.pid = 2, .to = receiver.id, .msg_id = 3, .data = data, .size = sizeof data};
     for (int round = 0; round < 3; round++) {
@@ -206,16 +229,18 @@ START_TEST (larger_than_the_credit)
 END_TEST
 
 /* A hundred actors of one server that do not receive, and one that does: it gets all of its envelopes, in order, while
- * the senders to each of the others get EAGAIN, and each of the others got 16 KiB. */
+ * the senders to each of the others get EAGAIN; each of these got 16 KiB at least, and its mailbox at most. */
 START_TEST (one_works_among_the_stuck)
 {
     static ctki_puppet_t stuck[STUCK];
-    int64_t count = (int64_t) ctki_test_count (2000), each = room (FIRST_CREDIT);
-    open_two (NULL);
+    int64_t count = (int64_t) ctki_test_count (2000), each[STUCK];
+    open_two (CTKI_OPTIONS (SMALL_MAILBOX));
     for (int i = 0; i < STUCK; i++)
         ctki_puppet_start (&stuck[i], cluster.server[2], NULL);
-    for (int i = 0; i < STUCK; i++)
-        ck_assert_int_eq (fill (cluster.server[1], &stuck[i], 0), each);
+    for (int i = 0; i < STUCK; i++) {
+        each[i] = fill_up (&stuck[i], 0);
+        ck_assert (each[i] >= room (FIRST_CREDIT) && each[i] <= room (BOUND));
+    }
     for (int64_t i = 0; i < count; i++) {
         ctalk_envelope_t envelope = envelope_to (&receiver, i), to_stuck = envelope_to (&stuck[i % STUCK], 99999);
         CTKI_FAILS (EAGAIN, ctki_puppet_send (&sender, &to_stuck, 0));
@@ -225,9 +250,9 @@ START_TEST (one_works_among_the_stuck)
     }
     take (&receiver, count - count % 10, count % 10);
     for (int i = 0; i < STUCK; i++) {
-        ck_assert_uint_eq (ctki_puppet_holds (&stuck[i]), (size_t) each);
+        ck_assert_uint_eq (ctki_puppet_holds (&stuck[i]), (size_t) each[i]);
         if (i % 10 == 0)
-            take (&stuck[i], 0, each);
+            take (&stuck[i], 0, each[i]);
     }
     finish ();
 }
@@ -239,13 +264,13 @@ START_TEST (waiting_for_the_stuck)
 {
     enum { WAITING = 10 };
     ctki_puppet_t stuck[WAITING], waiting[WAITING];
-    int64_t each = room (FIRST_CREDIT);
-    open_two (NULL);
+    int64_t each[WAITING];
+    open_two (CTKI_OPTIONS (SMALL_MAILBOX));
     for (int i = 0; i < WAITING; i++) {
         ctki_puppet_start (&stuck[i], cluster.server[2], NULL);
         ctki_puppet_start (&waiting[i], cluster.server[1], NULL);
-        ck_assert_int_eq (fill (cluster.server[1], &stuck[i], 0), each);
-        ctalk_envelope_t envelope = envelope_to (&stuck[i], each);
+        each[i] = fill_up (&stuck[i], 0);
+        ctalk_envelope_t envelope = envelope_to (&stuck[i], each[i]);
         ctki_puppet_begin_send (&waiting[i], &envelope, -1);
         ctki_puppet_await_blocked (&waiting[i]);
     }
@@ -255,9 +280,9 @@ START_TEST (waiting_for_the_stuck)
         take (&receiver, i, 1);
     }
     for (int i = WAITING - 1; i >= 0; i--) {
-        take (&stuck[i], 0, each);
+        take (&stuck[i], 0, each[i]);
         CTKI_SUCCEEDS ((int) ctki_puppet_finish (&waiting[i]));
-        take (&stuck[i], each, 1);
+        take (&stuck[i], each[i], 1);
     }
     finish ();
 }
@@ -266,8 +291,8 @@ END_TEST
 /* Who waits for credit is freed when the actor ends: what it sent is accepted, and counted there as for nobody. */
 START_TEST (end_frees_senders)
 {
-    open_two (NULL);
-    (void) fill (cluster.server[1], &receiver, 0);
+    open_two (CTKI_OPTIONS (SMALL_MAILBOX));
+    (void) fill_up (&receiver, 0);
     ctalk_envelope_t envelope = envelope_to (&receiver, 1);
     ctki_puppet_begin_send (&sender, &envelope, ctki_test_long_ms ());
     ctki_puppet_await_blocked (&sender);
@@ -307,11 +332,12 @@ END_TEST
 START_TEST (broadcast_without_credit)
 {
     ctki_puppet_t second;
-    ctki_cluster_open_up (&cluster, 3, NULL);
+    ctki_cluster_open_up (&cluster, 3, CTKI_OPTIONS (SMALL_MAILBOX));
     ctki_puppet_start (&sender, cluster.server[1], NULL);
     ctki_puppet_start (&receiver, cluster.server[2], "receiver");
     ctki_puppet_start (&second, cluster.server[3], "receiver");
-    int64_t count = fill (cluster.server[1], &receiver, 0);
+    ctki_puppet_start (&other, cluster.server[2], NULL);
+    int64_t count = fill_up (&receiver, 0);
     ctalk_envelope_t envelope = {.pid = CTALK_BROADCAST, .to = receiver.id, .msg_id = count, .data = "all", .size = 3};
     CTKI_FAILS (EAGAIN, ctki_puppet_send (&sender, &envelope, 20));
     ctki_puppet_expect_nothing (&second, 20);
@@ -353,18 +379,20 @@ START_TEST (over_a_restart)
     ctki_ports_t ports;
     ctki_ports_take (&ports, 2);
     memset (&cluster, 0, sizeof cluster);
-    cluster.config = ctki_cluster_config (2, ports.port, NULL);
+    cluster.config = ctki_cluster_config (2, ports.port, CTKI_OPTIONS (SMALL_MAILBOX));
     cluster.count = 2;
     for (ctalk_pid_t pid = 1; pid <= 2; pid++)
         cluster.server[pid] = ctki_cluster_start (pid, cluster.config);
     ctki_cluster_wait_up (&cluster);
     ctki_puppet_start (&sender, cluster.server[1], NULL);
     ctki_puppet_start (&receiver, cluster.server[2], "receiver");
-    (void) fill (cluster.server[1], &receiver, 0);
+    ctki_puppet_start (&other, cluster.server[2], NULL);
+    (void) fill_up (&receiver, 0);
     CTKI_SUCCEEDS (ctalk_server_flush (cluster.server[1], 2, ctki_test_long_ms ()));
     ctalk_envelope_t envelope = envelope_to (&receiver, 5000);
     ctki_puppet_begin_send (&sender, &envelope, 4 * ctki_test_long_ms ());
     ctki_puppet_await_blocked (&sender);
+    ctki_puppet_exit (&other, 0);
     ctki_puppet_leave (&receiver, 0);
     (void) ctalk_server_close (&cluster.server[2], ctki_test_long_ms ());
     ctki_puppet_forget (&receiver);
