@@ -57,7 +57,7 @@ static bool write_config (demo_t *demo)
     fprintf (file, "{\"Cluster\": \"kvstore-demo\", \"Options\": %s,\n \"Servers\": {", options);
     for (ctalk_pid_t pid = 1; pid <= SERVERS; pid++)
         fprintf (file, "\"%d\": \"ipc://%s/%d\", ", pid, demo->dir, pid);
-    fprintf (file, "\"%d\": \"ipc://%s/client\"}}\n", KV_CLIENTS_FROM, demo->dir);
+    fprintf (file, "\"%d\": \"ipc://%s/%d\"}}\n", KV_CLIENTS_FROM, demo->dir, KV_CLIENTS_FROM);
     return fclose (file) == 0;
 }
 
@@ -229,20 +229,29 @@ static bool begin (demo_t *demo)
     return demo->server != NULL;
 }
 
-static void end (demo_t *demo)
+/* Also what those that were killed have left there. */
+static void remove_files (const demo_t *demo)
 {
+    static const char *const ends[] = {".log", "", ".lock"};
     char path[PATH_BYTES];
-    for (int i = 0; i < SERVERS; i++) {
-        stop (demo, i, SIGTERM);
-        snprintf (path, sizeof path, "%s/%d.log", demo->dir, i + 1);
-        unlink (path);
-        snprintf (path, sizeof path, "%s/%d", demo->dir, i + 1);
-        unlink (path); /* the socket of one that was killed */
-    }
-    ctalk_server_close (&demo->server, 0);
-    ctalk_config_destroy (&demo->config);
+    for (ctalk_pid_t pid = 1; pid <= SERVERS; pid++)
+        for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+            snprintf (path, sizeof path, "%s/%d%s", demo->dir, pid, ends[i]);
+            unlink (path);
+        }
+    snprintf (path, sizeof path, "%s/%d.lock", demo->dir, KV_CLIENTS_FROM);
+    unlink (path);
     unlink (demo->config_path);
     rmdir (demo->dir);
+}
+
+static void end (demo_t *demo)
+{
+    for (int i = 0; i < SERVERS; i++)
+        stop (demo, i, SIGTERM);
+    ctalk_server_close (&demo->server, 0);
+    ctalk_config_destroy (&demo->config);
+    remove_files (demo);
 }
 
 int kv_demo (void)
