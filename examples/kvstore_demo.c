@@ -229,20 +229,14 @@ static bool begin (demo_t *demo)
     return demo->server != NULL;
 }
 
-/* Also what those that were killed have left there. */
-static void remove_files (const demo_t *demo)
+static void remove_files_of (const demo_t *demo, ctalk_pid_t pid)
 {
-    static const char *const ends[] = {".log", "", ".lock"};
+    static const char *const ends[] = {".log", "", ".lock"}; /* the latter two: of its socket */
     char path[PATH_BYTES];
-    for (ctalk_pid_t pid = 1; pid <= SERVERS; pid++)
-        for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
-            snprintf (path, sizeof path, "%s/%d%s", demo->dir, pid, ends[i]);
-            unlink (path);
-        }
-    snprintf (path, sizeof path, "%s/%d.lock", demo->dir, KV_CLIENTS_FROM);
-    unlink (path);
-    unlink (demo->config_path);
-    rmdir (demo->dir);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        snprintf (path, sizeof path, "%s/%d%s", demo->dir, pid, ends[i]);
+        unlink (path);
+    }
 }
 
 static void end (demo_t *demo)
@@ -251,7 +245,11 @@ static void end (demo_t *demo)
         stop (demo, i, SIGTERM);
     ctalk_server_close (&demo->server, 0);
     ctalk_config_destroy (&demo->config);
-    remove_files (demo);
+    for (ctalk_pid_t pid = 1; pid <= SERVERS; pid++)
+        remove_files_of (demo, pid);
+    remove_files_of (demo, KV_CLIENTS_FROM);
+    unlink (demo->config_path);
+    rmdir (demo->dir);
 }
 
 int kv_demo (void)
