@@ -6,8 +6,6 @@
 #include "tests/kvstore/node.h"
 
 #include <check.h>
-#include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +14,7 @@
 #include <unistd.h>
 
 #include "examples/kvstore_actor.h"
+#include "tests/kvstore/guest.h"
 #include "tests/support/scale.h"
 #include "tests/support/thread.h"
 
@@ -27,10 +26,9 @@ enum {
     HEARTBEAT_MS = 30,
     ELECTION_MS = 150,
     TRY_MS = 150,
-    ANSWER_MS = 600, /* so that some have no answer while there is no leader */
+    ANSWER_MS = 400, /* so that some have no answer while there is no leader */
     CLOSE_MS = 2000,
-    FOR_EVER_MS = 1 << 30,
-    TEXT = 24 /* bytes of a value */
+    FOR_EVER_MS = 1 << 30
 };
 
 typedef struct {
@@ -114,111 +112,49 @@ static bool run_server (int fd, void *arg, ctki_trouble_t *trouble)
 
 typedef struct {
     ctki_kv_t *kv;
-    ctalk_server_t *server;
-    size_t number; /* of this client, among all */
-    uint64_t random, values;
-    uint64_t last[CTKI_KV_KEYS]; /* the value that this client saw last */
+    ctki_kv_history_t *history;
+    ctki_guest_t guest;
     ctki_test_thread_t thread;
-} guest_t;
+} visit_t;
 
-static int64_t now_ns (void)
+static int64_t now_ns (void *arg)
 {
     struct timespec now;
+    (void) arg;
     (void) clock_gettime (CLOCK_MONOTONIC, &now); /* the same in all processes */
     return (int64_t) now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static unsigned draw (guest_t *guest, unsigned below)
+static void count (ctki_kv_shared_t *shared, const ctki_op_t *op)
 {
-    guest->random = guest->random * 6364136223846793005u + 1442695040888963407u;
-    return (unsigned) (guest->random >> 33) % below;
+    bool answered = op->returned != CTKI_NEVER;
+    atomic_fetch_add (answered ? &shared->answered : &shared->unanswered, 1);
+    if (answered && op->done)
+        atomic_fetch_add (&shared->written, 1);
 }
 
-static kv_text_t to_text (uint64_t value, char text[TEXT])
+static bool run_visit (void *arg, ctki_trouble_t *trouble)
 {
-    return (kv_text_t){.data = text, .size = (size_t) snprintf (text, TEXT, "%" PRIu64, value)};
-}
-
-static uint64_t to_value (kv_text_t text)
-{
-    uint64_t value = 0;
-    for (size_t i = 0; i < text.size; i++)
-        value = 10 * value + (uint64_t) (((const char *) text.data)[i] - '0');
-    return value;
-}
-
-static bool note_answer (guest_t *guest, ctki_op_t *op, const kv_answer_t *answer, ctki_trouble_t *trouble)
-{
-    uint64_t found = answer->status == KV_ABSENT ? 0 : to_value (answer->value);
-    bool put = op->kind != CTKI_GET && answer->status == KV_DONE;
-    bool possible = answer->status == KV_DONE || (op->kind != CTKI_PUT && answer->status == KV_ABSENT)
-                    || (op->kind == CTKI_CAS && answer->status == KV_DIFFERS);
-    CTKI_EXPECT (trouble, possible);
-    op->done = put;
-    if (op->kind == CTKI_GET)
-        op->value = found;
-    if (op->kind == CTKI_CAS && !put)
-        op->seen = found;
-    guest->last[op->key] = put ? op->value : found;
-    if (put)
-        atomic_fetch_add (&guest->kv->shared->written, 1);
-    return true;
-}
-
-/* Asks; whoever has no answer asks somebody else next time, as this client does. */
-static bool do_one (guest_t *guest, kv_client_t *client, ctki_op_t *op, ctki_trouble_t *trouble)
-{
-    static const kv_op_t ops[] = {[CTKI_GET] = KV_GET, [CTKI_PUT] = KV_PUT, [CTKI_CAS] = KV_CAS};
-    char key = (char) ('a' + op->key), value[TEXT], expected[TEXT];
-    kv_answer_t answer;
-    ctalk_envelope_t reply;
-    kv_request_t request = {.op = ops[op->kind], .key = {&key, 1}, .absent = op->kind == CTKI_CAS && !op->expected};
-    if (op->kind != CTKI_GET)
-        request.value = to_text (op->value, value);
-    if (op->kind == CTKI_CAS)
-        request.expected = to_text (op->expected, expected);
-    if (kv_client_do (client, guest->server, &request, &answer, &reply, ctki_test_ms (ANSWER_MS)) == -1) {
-        CTKI_EXPECT (trouble, errno == ETIMEDOUT);
-        atomic_fetch_add (&guest->kv->shared->unanswered, 1);
-        return true;
-    }
-    int64_t returned = now_ns ();
-    bool ok = note_answer (guest, op, &answer, trouble);
-    op->returned = returned;
-    ctalk_envelope_close (&reply);
-    atomic_fetch_add (&guest->kv->shared->answered, 1);
-    return ok;
-}
-
-static ctki_op_t draw_op (guest_t *guest)
-{
-    ctki_op_t op = {.kind = (ctki_op_kind_t) draw (guest, 3), .returned = CTKI_NEVER};
-    op.key = (int32_t) draw (guest, CTKI_KV_KEYS);
-    if (op.kind != CTKI_GET) /* each value is put once */
-        op.value = (guest->number + 1) * 1000000000u + ++guest->values;
-    if (op.kind == CTKI_CAS)
-        op.expected = guest->last[op.key];
-    return op;
-}
-
-static bool run_guest (void *arg, ctki_trouble_t *trouble)
-{
-    guest_t *guest = arg;
-    ctki_kv_history_t *history = &guest->kv->shared->history[guest->number];
-    kv_client_t client;
-    kv_client_init (&client, kv_client_id (guest->server, (unsigned) guest->number), guest->kv->members,
-                    CTKI_KV_SERVERS);
-    client.try_ms = ctki_test_ms (TRY_MS);
-    while (!atomic_load (&guest->kv->shared->stop) && atomic_load (&history->count) < CTKI_KV_OPS_MAX) {
-        ctki_op_t *op = &history->op[atomic_load (&history->count)];
-        *op = draw_op (guest);
-        atomic_fetch_add (&history->count, 1);
-        client.next = draw (guest, 4) ? client.next : draw (guest, CTKI_KV_SERVERS);
-        op->called = now_ns ();
-        if (!do_one (guest, &client, op, trouble))
+    visit_t *visit = arg;
+    ctki_kv_shared_t *shared = visit->kv->shared;
+    ctki_kv_history_t *history = visit->history;
+    while (!atomic_load (&shared->stop) && history->count < CTKI_KV_OPS_MAX) {
+        ctki_op_t *op = &history->op[history->count++];
+        if (!ctki_guest_do (&visit->guest, op, trouble))
             return false;
+        count (shared, op);
     }
     return true;
+}
+
+static void begin_visit (visit_t *visit, ctki_kv_t *kv, ctalk_server_t *server, size_t number)
+{
+    *visit = (visit_t){.kv = kv, .history = &kv->shared->history[number]};
+    ctki_guest_init (&visit->guest, server, kv->members, CTKI_KV_SERVERS, (unsigned) number, kv->seed);
+    visit->guest.client.try_ms = ctki_test_ms (TRY_MS);
+    visit->guest.answer_ms = ctki_test_ms (ANSWER_MS);
+    visit->guest.stamp = now_ns;
+    ctki_test_thread_start (&visit->thread, run_visit, visit);
 }
 
 static bool run_client (int fd, void *arg, ctki_trouble_t *trouble)
@@ -226,19 +162,16 @@ static bool run_client (int fd, void *arg, ctki_trouble_t *trouble)
     ctki_kv_t *kv = arg;
     ctalk_error_t error = {.text = ""};
     ctalk_server_t *server = ctalk_server_new (kv->next_pid, kv->config, &error);
-    static guest_t guests[CTKI_KV_THREADS];
+    static visit_t visits[CTKI_KV_THREADS];
     order_t order;
     bool ok = true;
     if (!server)
         return ctki_trouble_note (trouble, __FILE__, __LINE__, "%s", error.text);
-    for (size_t i = 0; i < CTKI_KV_THREADS; i++) {
-        size_t number = (size_t) (kv->next_pid - CTKI_KV_SERVERS - 1) * CTKI_KV_THREADS + i;
-        guests[i] = (guest_t){.kv = kv, .server = server, .number = number, .random = kv->seed + number * 977};
-        ctki_test_thread_start (&guests[i].thread, run_guest, &guests[i]);
-    }
+    for (size_t i = 0; i < CTKI_KV_THREADS; i++)
+        begin_visit (&visits[i], kv, server, (size_t) (kv->next_pid - CTKI_KV_SERVERS - 1) * CTKI_KV_THREADS + i);
     (void) ctki_process_read (fd, &order, sizeof order, FOR_EVER_MS);
     for (size_t i = 0; i < CTKI_KV_THREADS; i++)
-        ok = ctki_test_thread_end (&guests[i].thread, trouble) && ok;
+        ok = ctki_test_thread_end (&visits[i].thread, trouble) && ok;
     (void) ctalk_server_close (&server, ctki_test_ms (CLOSE_MS));
     return ok;
 }

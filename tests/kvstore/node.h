@@ -21,15 +21,14 @@
 
 enum {
     CTKI_KV_SERVERS = 5,
-    CTKI_KV_CLIENTS = 2, /* processes, with the pids 6 and 7 ... */
-    CTKI_KV_THREADS = 2, /* ... and so many clients in each */
-    CTKI_KV_KEYS = 3,
+    CTKI_KV_CLIENTS = 2,     /* processes, with the pids 6 and 7 ... */
+    CTKI_KV_THREADS = 2,     /* ... and so many clients in each */
     CTKI_KV_OPS_MAX = 200000 /* of one client */
 };
 
-/* What one client wrote down: each operation when it calls, and again when there is an answer. */
+/* What one client wrote down; read when it has ended. */
 typedef struct {
-    _Atomic size_t count;
+    size_t count;
     ctki_op_t op[CTKI_KV_OPS_MAX];
 } ctki_kv_history_t;
 

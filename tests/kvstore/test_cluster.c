@@ -101,7 +101,7 @@ static void check_histories (const char *name)
     char why[320] = "";
     for (size_t i = 0; i < CTKI_KV_CLIENTS * CTKI_KV_THREADS; i++) {
         const ctki_kv_history_t *history = &kv.shared->history[i];
-        size_t some = atomic_load (&history->count);
+        size_t some = history->count;
         ops = realloc (ops, (count + some + 1) * sizeof *ops);
         ck_assert_ptr_nonnull (ops);
         memcpy (ops + count, history->op, some * sizeof *ops);
