@@ -1021,12 +1021,12 @@ static void add_totals (ctalk_server_t *server, ctalk_stats_t *stats)
     ctki_outbox_lock (outbox);
     ctki_route_each (&outbox->route, add_stats, stats);
     add_stats (outbox->self, stats);
-    ctki_hall_stats (&node->hall, stats);
     fold_gone (node);
     for (ctki_peer_t *peer = node->gone; peer; peer = peer->gone_next)
         add_stats (peer, stats);
     add_sums (stats, &node->gone_sums);
     ctki_outbox_unlock (outbox);
+    ctki_hall_stats (&node->hall, stats); /* its lock stands above the outbox's */
     stats->refused_full += ctki_counted (&outbox->refused_full);
     stats->refused_not_up += ctki_counted (&outbox->refused_not_up);
     stats->refused_too_big = ctki_counted (&outbox->refused_too_big);
