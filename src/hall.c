@@ -235,8 +235,7 @@ static int hear (ctki_hall_t *hall, ctki_peer_t *peer, const uint8_t *data, size
     }
     switch (notice.op) {
     case CTKI_CREDIT:
-        ctki_outbox_grant (hall->outbox, peer->pid, notice.a, notice.b);
-        break;
+        return ctki_outbox_grant (hall->outbox, peer->pid, notice.a, notice.b);
     case CTKI_GONE:
         if (notice.a)
             ctki_outbox_forget (hall->outbox, peer->pid, notice.a);

@@ -906,16 +906,22 @@ void ctki_outbox_wake_router (ctki_outbox_t *outbox)
     wake_router (outbox);
 }
 
-void ctki_outbox_grant (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor, uint64_t limit)
+/* One that is not there was not kept when its flow began anew, or is the record of
+ * a peer that has returned: the other side does not say it again. */
+int ctki_outbox_grant (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor, uint64_t limit)
 {
+    int rc = 0;
     ctki_outbox_lock (outbox);
-    ctki_peer_t *peer = ctki_route_peek (&outbox->route, pid);
-    ctki_credit_t *credit = peer ? ctki_map_get (&peer->credits, actor) : NULL;
-    if (credit && limit > credit->limit) {
+    ctki_peer_t *peer = ctki_id_is_actor (actor) ? ctki_route_peek (&outbox->route, pid) : NULL;
+    ctki_credit_t *credit = peer ? credit_of (peer, actor) : NULL;
+    if (peer && !credit)
+        rc = -1;
+    else if (credit && limit > credit->limit) {
         credit->limit = limit;
         serve (outbox); /* broadcasts, too, which stand nowhere */
     }
     ctki_outbox_unlock (outbox);
+    return rc;
 }
 
 void ctki_outbox_forget (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor)

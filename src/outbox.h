@@ -87,8 +87,8 @@ int ctki_outbox_check (const ctki_outbox_t *outbox, const ctalk_envelope_t *enve
 
 /* ---- credit for the actors of peers */
 
-/* An actor of this peer may be sent so much since its flow began. */
-void ctki_outbox_grant (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor, uint64_t limit);
+/* An actor of this peer may be sent so much since its flow began. -1: ENOMEM. */
+int ctki_outbox_grant (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor, uint64_t limit);
 
 /* Its flow is over: what is sent from now on begins another one. actor 0: all of them. */
 void ctki_outbox_forget (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor);
