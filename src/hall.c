@@ -87,12 +87,23 @@ uint64_t ctki_hall_draw (ctki_hall_t *hall, uint64_t kind)
 
 /* ---- what peers are told */
 
-int ctki_hall_tell (ctki_hall_t *hall, ctalk_pid_t pid, const ctki_notice_t *notice)
+static int tell (ctki_hall_t *hall, ctalk_pid_t pid, const ctki_notice_t *notice)
 {
     uint8_t bytes[CTKI_NOTICE_BYTES + CTKI_NAME_BYTES];
     ctalk_envelope_t envelope = {.pid = pid, .to = CTKI_SYSTEM, .data = bytes};
     envelope.size = ctki_notice_encode (notice, bytes);
     return ctki_outbox_post (hall->outbox, &envelope, &hall->wake) == ENOMEM ? -1 : 0;
+}
+
+int ctki_hall_tell (ctki_hall_t *hall, ctalk_pid_t pid, const ctki_notice_t *notice)
+{
+    return hall->dues ? -1 : tell (hall, pid, notice);
+}
+
+int ctki_hall_tell_due (ctki_hall_t *hall, const ctki_due_t *due)
+{
+    ctki_notice_t notice = {.op = due->op, .a = due->a, .b = due->b};
+    return tell (hall, due->pid, &notice);
 }
 
 int ctki_hall_state_of (ctki_hall_t *hall, ctalk_pid_t pid)
@@ -436,12 +447,8 @@ void ctki_hall_peer_gone (ctki_hall_t *hall, ctalk_pid_t pid, uint32_t why)
 
 static void free_actor (ctalk_actor_t *actor)
 {
-    CTKI_ASSERT (!actor->first && !actor->requests && !actor->watchers && !actor->watches && !actor->timers);
-    while (actor->flows) {
-        ctki_flow_in_t *flow = actor->flows;
-        actor->flows = flow->next;
-        ctki_free (flow);
-    }
+    CTKI_ASSERT (!actor->first && !actor->requests && !actor->watchers && !actor->watches && !actor->timers
+                 && !actor->flows);
     ctki_free (actor);
 }
 
@@ -472,14 +479,13 @@ static void clear_line (ctalk_actor_t *actor)
 
 static void end_flows (ctalk_actor_t *actor)
 {
-    for (const ctki_flow_in_t *flow = actor->flows; flow; flow = flow->next) {
-        ctki_notice_t gone = {.op = CTKI_GONE, .a = actor->id};
-        ctki_due_t *due = flow->over || ctki_hall_tell (actor->hall, flow->pid, &gone) == 0
-                              ? NULL
-                              : ctki_alloc (sizeof *due); /* without memory: the next envelope is answered so */
-        if (due) {
-            *due = (ctki_due_t){.pid = flow->pid, .op = CTKI_GONE, .a = actor->id};
-            ctki_hall_owe (actor->hall, due);
+    for (ctki_flow_in_t *flow; (flow = actor->flows);) {
+        actor->flows = flow->next;
+        if (flow->over)
+            ctki_free (flow);
+        else {
+            flow->due = (ctki_due_t){.pid = flow->pid, .op = CTKI_GONE, .a = actor->id};
+            ctki_hall_owe (actor->hall, &flow->due);
         }
     }
 }

@@ -43,15 +43,6 @@ typedef struct {
     ctki_letter_t *head, *tail;
 } ctki_letters_t;
 
-/* What one peer sends to one actor: how much, and how much it may. */
-typedef struct ctki_flow_in {
-    struct ctki_flow_in *next; /* of the actor */
-    ctalk_pid_t pid;
-    bool over; /* the peer is another process now: freed when all of it was taken */
-    uint64_t received, consumed, granted; /* charge, since the flow began */
-    uint64_t pending; /* the actor's own thread's: taken, and not in `consumed` yet */
-} ctki_flow_in_t;
-
 /* Something that must be told, and found no memory for it. */
 typedef struct ctki_due {
     struct ctki_due *next;
@@ -59,6 +50,16 @@ typedef struct ctki_due {
     ctki_op_t op;
     uint64_t a, b;
 } ctki_due_t;
+
+/* What one peer sends to one actor: how much, and how much it may. */
+typedef struct ctki_flow_in {
+    ctki_due_t due; /* first: that it is over is owed when the actor ends */
+    struct ctki_flow_in *next; /* of the actor */
+    ctalk_pid_t pid;
+    bool over; /* the peer is another process now: freed when all of it was taken */
+    uint64_t received, consumed, granted; /* charge, since the flow began */
+    uint64_t pending; /* the actor's own thread's: taken, and not in `consumed` yet */
+} ctki_flow_in_t;
 
 /* A request that an actor has and has not answered. */
 typedef struct ctki_request {
@@ -263,9 +264,13 @@ int ctki_hall_pass (ctki_hall_t *hall, const ctalk_envelope_t *envelope, int tim
  * letter; EAGAIN: no room, and *actor_p is whose; else an errno. */
 int ctki_hall_deliver (ctki_hall_t *hall, ctki_letter_t *letter, ctalk_actor_t **actor_p);
 
-/* Tells a peer, with the lock held. -1: no memory. What cannot go to it for another
- * reason is nobody's business any more. */
+/* Tells a peer, with the lock held. -1: no memory, also while something is owed: this
+ * must not overtake it. What cannot go to it for another reason is nobody's business
+ * any more. */
 int ctki_hall_tell (ctki_hall_t *hall, ctalk_pid_t pid, const ctki_notice_t *notice);
+
+/* What is owed, ahead of all else. -1: no memory. */
+int ctki_hall_tell_due (ctki_hall_t *hall, const ctki_due_t *due);
 
 /* The same, later if there is no memory now; takes the due over (from ctki_alloc). */
 void ctki_hall_owe (ctki_hall_t *hall, ctki_due_t *due);

@@ -20,15 +20,9 @@ void ctki_hall_look_at (ctki_hall_t *hall, int64_t at_us)
 
 /* ---- what could not be told */
 
-static int tell_due (ctki_hall_t *hall, const ctki_due_t *due)
-{
-    ctki_notice_t notice = {.op = due->op, .a = due->a, .b = due->b};
-    return ctki_hall_tell (hall, due->pid, &notice);
-}
-
 void ctki_hall_owe (ctki_hall_t *hall, ctki_due_t *due)
 {
-    if (!hall->dues && tell_due (hall, due) == 0) {
+    if (!hall->dues && ctki_hall_tell_due (hall, due) == 0) {
         ctki_free (due);
         return;
     }
@@ -40,7 +34,7 @@ void ctki_hall_owe (ctki_hall_t *hall, ctki_due_t *due)
 
 static void pay_dues (ctki_hall_t *hall)
 {
-    for (ctki_due_t *due; (due = hall->dues) && tell_due (hall, due) == 0;) {
+    for (ctki_due_t *due; (due = hall->dues) && ctki_hall_tell_due (hall, due) == 0;) {
         hall->dues = due->next;
         if (!hall->dues)
             hall->dues_end = &hall->dues;
