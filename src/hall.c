@@ -407,19 +407,25 @@ static void receive_kept (ctki_hall_t *hall)
 
 /* ---- peers come and go */
 
-int ctki_hall_peer_up (ctki_hall_t *hall, ctalk_pid_t pid)
+/* A peer hears again what it may send: it may have forgotten, or never have heard it. -1: ENOMEM. */
+static int tell_grants (ctki_hall_t *hall, ctalk_pid_t pid)
 {
-    ctki_hall_lock (hall);
-    for (size_t i = 0; i < hall->actors.capacity; i++) { /* a grant may have gone when it was removed here */
+    for (size_t i = 0; i < hall->actors.capacity; i++) {
         ctalk_actor_t *actor = hall->actors.slots[i].value;
         for (ctki_flow_in_t *flow = actor ? actor->flows : NULL; flow; flow = flow->next) {
             ctki_notice_t notice = {.op = CTKI_CREDIT, .a = actor->id, .b = flow->granted};
             if (flow->pid == pid && !flow->over && flow->granted > CTKI_CREDIT_BYTES
                 && ctki_hall_tell (hall, pid, &notice))
-                hall->grants_due = true;
+                return -1;
         }
     }
-    int rc = ctki_groups_peer_up (hall, pid);
+    return 0;
+}
+
+int ctki_hall_peer_up (ctki_hall_t *hall, ctalk_pid_t pid)
+{
+    ctki_hall_lock (hall);
+    int rc = tell_grants (hall, pid) || ctki_groups_peer_up (hall, pid) ? -1 : 0;
     ctki_hall_unlock (hall);
     return rc;
 }
