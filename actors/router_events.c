@@ -142,6 +142,12 @@ static void tell_hall_up (ctki_router_t *router, inbound_t *inbound)
         inbound->retry_us = ctki_now_us () + CTKI_EVENT_RETRY_MS * CTKI_MS;
 }
 
+void ctki_router_tell_back (ctki_router_t *router, inbound_t *inbound)
+{
+    if (inbound->peer->told == CTALK_STATE_UP)
+        tell_hall_up (router, inbound);
+}
+
 void ctki_router_pay_events (ctki_router_t *router, inbound_t *inbound)
 {
     if (inbound->owed_up)
@@ -193,7 +199,6 @@ void ctki_router_tell_left (ctki_router_t *router, inbound_t *inbound, uint32_t 
     if (inbound->left_inc == inbound->life.inc)
         return;
     inbound->left_inc = inbound->life.inc;
-    ctki_hall_peer_gone (&router->node->hall, inbound->peer->pid, CTALK_WHY_CLOSING);
     ctki_router_owe_event (router, inbound, CTALK_PEER_LEFT, reason == CTALK_WHY_NONE ? CTALK_WHY_CLOSING : reason);
 }
 
@@ -294,6 +299,8 @@ static void on_parted (ctki_router_t *router, inbound_t *inbound)
 {
     if (inbound->in.open && !inbound->in.left)
         ctki_in_end (&inbound->in);
+    if (inbound->left_inc != inbound->life.inc)
+        ctki_hall_peer_gone (&router->node->hall, inbound->peer->pid, CTALK_WHY_CLOSING);
     ctki_router_tell_left (router, inbound, CTALK_WHY_CLOSING);
 }
 

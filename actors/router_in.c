@@ -363,12 +363,15 @@ static void take_effects (ctki_router_t *router, inbound_t *inbound, ctki_effect
         send_control (router, inbound, fx->rid, &fx->answer);
 }
 
-/* The peer said goodbye; what was queued for it waits for its next incarnation. */
+/* The peer said goodbye; what was queued for it waits for its next incarnation. Who
+ * asks the hall from now on sees that it left, who asked before is told; each time,
+ * as one that had removed this server may come and go. */
 static void on_left (ctki_router_t *router, inbound_t *inbound, uint32_t reason)
 {
     ctki_peer_t *peer = inbound->peer;
-    ctki_router_tell_left (router, inbound, reason);
     atomic_store (&peer->left, true);
+    ctki_hall_peer_gone (&router->node->hall, peer->pid, CTALK_WHY_CLOSING);
+    ctki_router_tell_left (router, inbound, reason);
     if (peer->sender)
         ctki_sender_ring (peer->sender);
 }
@@ -388,8 +391,10 @@ static void on_frame (ctki_router_t *router, int64_t now_us, inbound_t *inbound,
     take_effects (router, inbound, &fx);
     if (fx.valid)
         atomic_store_explicit (&peer->heard_us, now_us, memory_order_relaxed);
-    if (was_left && !inbound->in.left)
-        atomic_store (&peer->left, false); /* it had removed us, and is back */
+    if (was_left && !inbound->in.left) { /* it had removed us, and is back */
+        atomic_store (&peer->left, false);
+        ctki_router_tell_back (router, inbound);
+    }
     if (fx.give != CTKI_GIVE_NOTHING) {
         if (fx.whole && buf)
             ctki_buf_release (buf, 1);

@@ -141,6 +141,10 @@ void ctki_router_tell_refused (ctki_router_t *router, inbound_t *inbound, uint32
 /* The peer's incarnation is over: told once. */
 void ctki_router_tell_left (ctki_router_t *router, inbound_t *inbound, uint32_t reason);
 
+/* A peer that had removed this server is back. If its sender never saw it leave, it
+ * does not report that it is up. */
+void ctki_router_tell_back (ctki_router_t *router, inbound_t *inbound);
+
 /* Asks the sender what became of its session with a former incarnation, and
  * tells what is answered. */
 void ctki_router_ask_sender (ctki_router_t *router, inbound_t *inbound, int64_t now_us);
