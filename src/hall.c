@@ -236,6 +236,21 @@ int ctki_hall_pass (ctki_hall_t *hall, const ctalk_envelope_t *envelope, int tim
 
 /* ---- delivery from a peer, by the router */
 
+/* A peer hears again what it may send: it may have forgotten, or never have heard it. -1: ENOMEM. */
+static int tell_grants (ctki_hall_t *hall, ctalk_pid_t pid)
+{
+    for (size_t i = 0; i < hall->actors.capacity; i++) {
+        ctalk_actor_t *actor = hall->actors.slots[i].value;
+        for (ctki_flow_in_t *flow = actor ? actor->flows : NULL; flow; flow = flow->next) {
+            ctki_notice_t notice = {.op = CTKI_CREDIT, .a = actor->id, .b = flow->granted};
+            if (flow->pid == pid && !flow->over && flow->granted > CTKI_CREDIT_BYTES
+                && ctki_hall_tell (hall, pid, &notice))
+                return -1;
+        }
+    }
+    return 0;
+}
+
 /* -1: ENOMEM, nothing was done. */
 static int hear (ctki_hall_t *hall, ctki_peer_t *peer, const uint8_t *data, size_t size)
 {
@@ -248,9 +263,8 @@ static int hear (ctki_hall_t *hall, ctki_peer_t *peer, const uint8_t *data, size
     case CTKI_CREDIT:
         return ctki_outbox_grant (hall->outbox, peer->pid, notice.a, notice.b);
     case CTKI_GONE:
-        if (notice.a)
-            ctki_outbox_forget (hall->outbox, peer->pid, notice.a);
-        break;
+        ctki_outbox_forget (hall->outbox, peer->pid, notice.a);
+        return notice.a ? 0 : tell_grants (hall, peer->pid); /* it has forgotten those, too */
     case CTKI_NO_ANSWER:
         ctki_call_failed (hall, notice.a, ESRCH);
         break;
@@ -278,6 +292,7 @@ static int hear (ctki_hall_t *hall, ctki_peer_t *peer, const uint8_t *data, size
 static int refuse (ctki_hall_t *hall, ctki_peer_t *peer, const ctki_record_t *record)
 {
     ctki_notice_t gone = {.op = CTKI_GONE, .a = record->to}, unanswered = {.op = CTKI_NO_ANSWER, .a = record->from};
+    hall->flows_used = true;
     if (ctki_id_is_actor (record->to) && ctki_hall_tell (hall, peer->pid, &gone))
         return -1;
     if (ctki_id_is_call (record->from) && ctki_hall_tell (hall, peer->pid, &unanswered))
@@ -298,6 +313,7 @@ static int to_actor (ctalk_actor_t *actor, ctki_peer_t *peer, const ctalk_envelo
                               .peer = peer};
     ctki_peer_hold (peer);
     flow->received += letter->charge;
+    actor->hall->flows_used = true;
     if (flow->received + CTKI_CREDIT_BYTES / 2 >= flow->granted)
         ctki_flow_in_grant (actor, flow);
     ctki_mail_put (actor, letter);
@@ -407,42 +423,58 @@ static void receive_kept (ctki_hall_t *hall)
 
 /* ---- peers come and go */
 
-/* A peer hears again what it may send: it may have forgotten, or never have heard it. -1: ENOMEM. */
-static int tell_grants (ctki_hall_t *hall, ctalk_pid_t pid)
+/* What was under way when a peer was removed is lost, that flows are over with it. */
+static void note_removal (ctki_hall_t *hall, ctalk_pid_t pid)
 {
-    for (size_t i = 0; i < hall->actors.capacity; i++) {
-        ctalk_actor_t *actor = hall->actors.slots[i].value;
-        for (ctki_flow_in_t *flow = actor ? actor->flows : NULL; flow; flow = flow->next) {
-            ctki_notice_t notice = {.op = CTKI_CREDIT, .a = actor->id, .b = flow->granted};
-            if (flow->pid == pid && !flow->over && flow->granted > CTKI_CREDIT_BYTES
-                && ctki_hall_tell (hall, pid, &notice))
-                return -1;
-        }
-    }
+    if (hall->flows_used && ctki_map_put (&hall->removed, (uint64_t) pid, hall))
+        hall->removed_any = true;
+}
+
+/* The first word to a peer that was removed here before. -1: ENOMEM. */
+static int tell_return (ctki_hall_t *hall, ctalk_pid_t pid)
+{
+    ctki_notice_t gone = {.op = CTKI_GONE};
+    if (!hall->removed_any && !ctki_map_get (&hall->removed, (uint64_t) pid))
+        return 0;
+    if (ctki_hall_tell (hall, pid, &gone))
+        return -1;
+    ctki_map_remove (&hall->removed, (uint64_t) pid);
     return 0;
 }
 
 int ctki_hall_peer_up (ctki_hall_t *hall, ctalk_pid_t pid)
 {
     ctki_hall_lock (hall);
-    int rc = tell_grants (hall, pid) || ctki_groups_peer_up (hall, pid) ? -1 : 0;
+    int rc = tell_return (hall, pid) || tell_grants (hall, pid) || ctki_groups_peer_up (hall, pid) ? -1 : 0;
     ctki_hall_unlock (hall);
     return rc;
+}
+
+/* It has ended, or one of the two has removed the other: it counts anew what it
+ * sends if it comes back. But for one that was removed here, and may not know it,
+ * it asked for nothing. */
+static void forget_peer (ctki_hall_t *hall, ctalk_pid_t pid, uint32_t why)
+{
+    if (why != CTALK_WHY_REMOVED) {
+        ctki_requests_peer_gone (hall, pid);
+        ctki_watchers_peer_gone (hall, pid);
+    }
+    for (size_t i = 0; i < hall->actors.capacity; i++) {
+        if (hall->actors.slots[i].value)
+            ctki_flows_in_peer_gone (hall->actors.slots[i].value, pid);
+    }
 }
 
 void ctki_hall_peer_gone (ctki_hall_t *hall, ctalk_pid_t pid, uint32_t why)
 {
     ctki_hall_lock (hall);
     receive_kept (hall);
-    if (why == CTALK_WHY_RESTARTED) {
+    if (why == CTALK_WHY_RESTARTED)
         ctki_outbox_forget (hall->outbox, pid, 0);
-        ctki_requests_peer_gone (hall, pid);
-        ctki_watchers_peer_gone (hall, pid);
-        for (size_t i = 0; i < hall->actors.capacity; i++) {
-            if (hall->actors.slots[i].value)
-                ctki_flows_in_peer_gone (hall->actors.slots[i].value, pid);
-        }
-    }
+    else if (why == CTALK_WHY_REMOVED)
+        note_removal (hall, pid);
+    if (why != CTALK_WHY_DOWN)
+        forget_peer (hall, pid, why);
     ctki_calls_peer_gone (hall, pid);
     ctki_watches_peer_gone (hall, pid, why);
     ctki_groups_peer_gone (hall, pid, why);
@@ -761,6 +793,7 @@ void ctki_hall_fini (ctki_hall_t *hall)
     ctki_map_fini (&hall->watches);
     ctki_map_fini (&hall->timers_map);
     ctki_map_fini (&hall->ups);
+    ctki_map_fini (&hall->removed);
     ctki_free (hall->heap);
 }
 

@@ -200,6 +200,9 @@ struct ctki_hall {
     bool groups_used;  /* an actor of this server was once a member of one */
     bool groups_due;   /* watchers could not be told, or peers */
     bool grants_due;   /* credit could not be given */
+    bool flows_used;   /* a peer has once sent something for an actor */
+    ctki_map_t removed; /* pid of a peer that was removed, and not up since, to something */
+    bool removed_any;   /* one may be missing there */
 
     /* Figures of deliveries on this server. */
     uint64_t puts, taken, lost;

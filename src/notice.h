@@ -23,7 +23,8 @@ enum { CTKI_NOTICE_BYTES = 24, CTKI_NAME_BYTES = 255 /* the longest name of an a
 
 typedef enum {
     CTKI_CREDIT = 1, /* the actor a may be sent a charge of b in all, since its flow began */
-    CTKI_GONE,       /* there is no actor a (any more): its flow is over */
+    CTKI_GONE,       /* there is no actor a (any more): its flow is over; 0: all flows are, as their receiver had
+                        removed the other server and is back */
     CTKI_NO_ANSWER,  /* nobody will answer the call a */
     CTKI_CALL_OVER,  /* nobody waits for the answer to the call a any more */
     CTKI_MONITOR,    /* tell when the actor b is there no more; a: under this number */
