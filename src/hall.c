@@ -216,6 +216,15 @@ static int send_here (ctki_hall_t *hall, const ctalk_envelope_t *envelope, int t
     return rc;
 }
 
+void ctki_hall_sent (ctki_hall_t *hall, const ctalk_envelope_t *envelope)
+{
+    if (!ctki_id_is_call (envelope->to))
+        return;
+    ctki_hall_lock (hall);
+    ctki_request_done (hall, envelope->pid, envelope->to);
+    ctki_hall_unlock (hall);
+}
+
 int ctki_hall_pass (ctki_hall_t *hall, const ctalk_envelope_t *envelope, int timeout_ms, const atomic_bool *stop)
 {
     if (envelope->pid == hall->self && envelope->to) {
@@ -226,11 +235,7 @@ int ctki_hall_pass (ctki_hall_t *hall, const ctalk_envelope_t *envelope, int tim
     }
     if (ctki_outbox_send_until (hall->outbox, envelope, timeout_ms, stop))
         return errno;
-    if (ctki_id_is_call (envelope->to)) {
-        ctki_hall_lock (hall);
-        ctki_request_done (hall, envelope->pid, envelope->to);
-        ctki_hall_unlock (hall);
-    }
+    ctki_hall_sent (hall, envelope);
     return 0;
 }
 

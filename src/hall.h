@@ -263,6 +263,9 @@ int64_t ctki_hall_tick (ctki_hall_t *hall, int64_t now_us);
 /* To an actor of any server, a call, or an inbox. 0, or an errno. */
 int ctki_hall_pass (ctki_hall_t *hall, const ctalk_envelope_t *envelope, int timeout_ms, const atomic_bool *stop);
 
+/* An envelope was accepted by the outbox: if it is an answer, the request is done. */
+void ctki_hall_sent (ctki_hall_t *hall, const ctalk_envelope_t *envelope);
+
 /* From here to an actor or a call of this server, with the lock held. 0: it took the
  * letter; EAGAIN: no room, and *actor_p is whose; else an errno. */
 int ctki_hall_deliver (ctki_hall_t *hall, ctki_letter_t *letter, ctalk_actor_t **actor_p);

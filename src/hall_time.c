@@ -131,8 +131,13 @@ static int send_now (ctki_hall_t *hall, const ctki_letter_t *letter)
     ctalk_actor_t *actor;
     ctalk_envelope_t copy = *envelope;
     copy.lease = NULL;
-    if (copy.pid != hall->self || !copy.to)
-        return ctki_outbox_send_until (hall->outbox, &copy, 0, NULL) ? errno : 0;
+    if (copy.pid != hall->self || !copy.to) {
+        if (ctki_outbox_send_until (hall->outbox, &copy, 0, NULL))
+            return errno;
+        if (ctki_id_is_call (copy.to))
+            ctki_request_done (hall, copy.pid, copy.to);
+        return 0;
+    }
     ctki_letter_t *own = ctki_letter_new (hall, &copy);
     int rc = own ? ctki_hall_deliver (hall, own, &actor) : ENOMEM;
     if (rc)

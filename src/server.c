@@ -955,6 +955,7 @@ static int send_owned (ctalk_server_t *server, const ctalk_envelope_t *envelope,
         ctki_buf_disown (body);
         return -1;
     }
+    ctki_hall_sent (&server->node.hall, envelope);
     ctki_limbo_sweep (&server->node.limbo); /* a broadcast to nobody is done with already */
     return 0;
 }
