@@ -243,11 +243,14 @@ int ctki_hall_unmonitor (ctalk_actor_t *actor, ctalk_pid_t pid, uint64_t target)
         unlink_watch (hall, watch);
     }
     ctki_hall_unlock (hall);
-    if (!watch)
-        return ctki_mail_drop (actor, CTALK_ACTOR_DOWN, pid, target) ? 0 : ESRCH;
-    ctki_letter_free (watch->letter);
-    ctki_free (watch);
-    return 0;
+    bool asked = watch != NULL;
+    if (watch) {
+        ctki_letter_free (watch->letter);
+        ctki_free (watch);
+    }
+    while (ctki_mail_drop (actor, CTALK_ACTOR_DOWN, pid, target)) /* of one before, too */
+        asked = true;
+    return asked ? 0 : ESRCH;
 }
 
 void ctki_watches_end (ctalk_actor_t *actor, uint32_t why, int32_t exit_reason)
