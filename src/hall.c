@@ -579,7 +579,10 @@ static void *run (void *arg)
     ctki_thread_set_name (name);
     actor->thread = pthread_self ();
     me = actor;
+    unsigned generation = ctki_fork_generation_now ();
     int reason = actor->fn (actor, actor->arg);
+    if (generation != ctki_fork_generation_now ())
+        return NULL; /* a copy in a child process: the locks may be held by threads that are not there */
     ctki_cancel_disable ();
     ctki_hall_lock (hall);
     take_leave (actor, CTALK_WHY_EXITED, reason);

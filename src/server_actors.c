@@ -68,6 +68,8 @@ int ctalk_actor_set_mailbox (ctalk_actor_t *self, size_t bytes)
 {
     if (!self || bytes == 0)
         return ctki_fail (EINVAL);
+    if (self->server->generation != ctki_fork_generation_now ())
+        return ctki_fail (EOWNERDEAD);
     ctki_mail_set_limit (self, bytes);
     return 0;
 }
@@ -78,12 +80,14 @@ int ctalk_actor_set_mailbox (ctalk_actor_t *self, size_t bytes)
 int ctalk_actor_recv_match (ctalk_actor_t *self, bool (*match) (const ctalk_envelope_t *envelope, void *arg), void *arg,
                             ctalk_envelope_t *envelope, int timeout_ms)
 {
-    if (!self || !envelope || timeout_ms < -1)
-        return ctki_fail (EINVAL);
-    int rc = ctki_mail_take (self, match, arg, envelope, timeout_ms);
+    bool dead = self && self->server->generation != ctki_fork_generation_now ();
+    int rc = !self || !envelope || timeout_ms < -1 ? EINVAL
+             : dead                                ? EOWNERDEAD
+                                                   : ctki_mail_take (self, match, arg, envelope, timeout_ms);
     if (rc == 0)
         return 0;
-    memset (envelope, 0, sizeof *envelope);
+    if (envelope)
+        memset (envelope, 0, sizeof *envelope);
     return ctki_fail (rc);
 }
 
@@ -161,7 +165,7 @@ static int call (ctalk_server_t *server, ctalk_actor_t *self, const ctalk_envelo
 
 int ctalk_actor_call (ctalk_actor_t *self, const ctalk_envelope_t *request, ctalk_envelope_t *reply, int timeout_ms)
 {
-    return self ? call (self->server, self, request, reply, timeout_ms) : ctki_fail (EINVAL);
+    return call (self ? self->server : NULL, self, request, reply, timeout_ms);
 }
 
 int ctalk_call (ctalk_server_t *server, const ctalk_envelope_t *request, ctalk_envelope_t *reply, int timeout_ms)
