@@ -205,9 +205,8 @@ static void give_up (ctki_hall_t *hall, ctki_call_t *call, int error, bool sent)
 static int send_request (ctki_hall_t *hall, const ctalk_envelope_t *request, const ctki_call_t *call, int timeout_ms,
                          const atomic_bool *stop)
 {
-    ctalk_envelope_t envelope = *request;
-    envelope.pid = call->pid;
-    envelope.from = call->id;
+    ctalk_envelope_t envelope = {.pid = call->pid, .msg_id = request->msg_id, .data = request->data,
+                                 .size = request->size, .to = request->to, .from = call->id};
     return ctki_hall_pass (hall, &envelope, timeout_ms, stop);
 }
 
