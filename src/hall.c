@@ -129,6 +129,8 @@ static void answer (ctki_hall_t *hall, ctki_letter_t *letter)
     }
     hall->late++;
     hall->lost++;
+    if (ctki_id_is_call (letter->envelope.from)) /* it asks, too */
+        ctki_call_failed (hall, letter->envelope.from, ESRCH);
     ctki_letter_free (letter);
 }
 
@@ -334,13 +336,14 @@ static int take_in (ctki_hall_t *hall, ctki_peer_t *peer, const ctki_record_t *r
                                  .to = record->to, .from = record->from, .lease = buf,
                                  .flags = record->flags & CTKI_R_BROADCAST ? CTALK_WAS_BROADCAST : 0};
     if (ctki_id_is_call (record->to)) {
-        if (ctki_call_answered (hall, &envelope))
+        if (ctki_call_answered (hall, &envelope)) {
             ctki_count (&peer->consumed_by_actors, 1);
-        else {
-            hall->late++;
-            ctki_count (&peer->no_such_actor, 1);
-            ctki_buf_release (buf, 1);
+            return 0;
         }
+        if (refuse (hall, peer, record))
+            return -1;
+        hall->late++;
+        ctki_buf_release (buf, 1);
         return 0;
     }
     if (record->to == CTKI_SYSTEM) {
