@@ -159,7 +159,7 @@ int ctki_hall_deliver (ctki_hall_t *hall, ctki_letter_t *letter, ctalk_actor_t *
     if (ctki_mail_try_put (actor, letter))
         return 0;
     if (asks)
-        ctki_request_done (hall, hall->self, from);
+        ctki_request_undo (hall, actor, hall->self, from);
     return EAGAIN;
 }
 
@@ -195,7 +195,7 @@ static int stand (ctki_hall_t *hall, ctki_standing_t *standing, ctalk_actor_t *a
     else
         ctki_mail_decide (actor, standing, rc); /* it lives: it would have decided */
     if (rc && asks)
-        ctki_request_done (hall, hall->self, from);
+        ctki_request_undo (hall, actor, hall->self, from);
     return rc;
 }
 

@@ -347,6 +347,9 @@ void ctki_calls_peer_gone (ctki_hall_t *hall, ctalk_pid_t pid);
 /* An actor has a request, and owes an answer. -1: ENOMEM. */
 int ctki_request_add (ctalk_actor_t *actor, ctalk_pid_t pid, uint64_t call);
 
+/* The actor (which may have ended) did not get it after all; others that have it owe the answer. */
+void ctki_request_undo (ctki_hall_t *hall, const ctalk_actor_t *actor, ctalk_pid_t pid, uint64_t call);
+
 /* It was answered, or nobody waits any more. */
 void ctki_request_done (ctki_hall_t *hall, ctalk_pid_t pid, uint64_t call);
 

@@ -72,6 +72,17 @@ void ctki_request_done (ctki_hall_t *hall, ctalk_pid_t pid, uint64_t call)
     }
 }
 
+void ctki_request_undo (ctki_hall_t *hall, const ctalk_actor_t *actor, ctalk_pid_t pid, uint64_t call)
+{
+    ctki_request_t *request = ctki_map_get (&hall->requests, key_of (pid, call));
+    while (request && (request->actor != actor || request->due.pid != pid || request->due.a != call))
+        request = request->same;
+    if (request) {
+        unlink_request (hall, request);
+        ctki_free (request);
+    }
+}
+
 void ctki_requests_fail (ctalk_actor_t *actor)
 {
     ctki_hall_t *hall = actor->hall;
