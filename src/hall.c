@@ -176,7 +176,8 @@ static int stand (ctki_hall_t *hall, ctki_standing_t *standing, ctalk_actor_t *a
     atomic_init (&standing->verdict, -1);
     ctki_mail_stand (actor, standing);
     ctki_mail_serve (actor); /* room that was made meanwhile */
-    if (me && stop == &me->stopping) {
+    bool own = me && stop == &me->stopping; /* it may be an actor of another server */
+    if (own) {
         me->stands = standing;
         me->stands_at = actor;
     }
@@ -188,7 +189,7 @@ static int stand (ctki_hall_t *hall, ctki_standing_t *standing, ctalk_actor_t *a
         rc = ctki_gate_wait (&standing->seat.gate, ticket, deadline_us);
         ctki_hall_lock (hall);
     }
-    if (me)
+    if (own)
         me->stands = NULL;
     if (atomic_load (&standing->verdict) >= 0)
         rc = atomic_load (&standing->verdict);
