@@ -23,6 +23,7 @@
 
 #include "src/error.h"
 #include "src/mem.h"
+#include "src/notice.h"
 
 enum {
     BUSY_BYTES = 16 * 1024, /* of small envelopes routed in one pass: more are on their way */
@@ -145,7 +146,7 @@ static void abandon (ctki_router_t *router, ctki_peer_t *peer, const ctki_item_t
 {
     ctki_count (&peer->abandoned, item->count);
     if (router->phase != RUNNING)
-        router->abandoned += item->count;
+        router->abandoned += item->count - (item->kind == CTKI_RUN ? ctki_notices_count (item->data, item->size) : 0);
     ctki_outbox_settled (&router->node->outbox, peer, (int64_t) item->charge);
     ctki_node_changed (router->node);
 }

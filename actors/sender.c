@@ -364,7 +364,7 @@ static void settle (ctki_sender_t *sender)
         ctki_count (&peer->abandoned, out->settled.abandoned);
     }
     if (sender->closing)
-        sender->closing_abandoned += out->settled.abandoned;
+        sender->closing_abandoned += out->settled.abandoned - out->settled.notices;
     int64_t charge = out->settled.charge;
     memset (&out->settled, 0, sizeof out->settled);
     ctki_outbox_settled (&sender->node->outbox, peer, charge);

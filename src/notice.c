@@ -3,6 +3,8 @@
  */
 #include "src/notice.h"
 
+#include "src/envelope.h"
+
 size_t ctki_notice_encode (const ctki_notice_t *notice, uint8_t bytes[CTKI_NOTICE_BYTES + CTKI_NAME_BYTES])
 {
     CTKI_ASSERT (notice->text_size <= CTKI_NAME_BYTES);
@@ -25,6 +27,19 @@ bool ctki_notice_decode (ctki_notice_t *notice, const uint8_t *bytes, size_t siz
     bool named = notice->op == CTKI_JOINED || notice->op == CTKI_LEFT;
     return head << 8 == 0 && head >> 56 != 0
            && (!named || (notice->text_size > 0 && notice->text_size <= CTKI_NAME_BYTES));
+}
+
+size_t ctki_notices_count (const uint8_t *records, size_t size)
+{
+    size_t count = 0;
+    for (size_t at = 0; at < size;) {
+        ctki_record_t record;
+        size_t head = ctki_record_get (records + at, size - at, &record);
+        CTKI_ASSERT (head > 0);
+        count += record.to == CTKI_SYSTEM;
+        at += head + ctki_record_pad (record.len);
+    }
+    return count;
 }
 
 uint64_t ctki_name_hash (const char *name, size_t size)

@@ -49,6 +49,9 @@ size_t ctki_notice_encode (const ctki_notice_t *notice, uint8_t bytes[CTKI_NOTIC
 /* False: these bytes are no notice. The text points into them. */
 bool ctki_notice_decode (ctki_notice_t *notice, const uint8_t *bytes, size_t size);
 
+/* How many of these records are notices. */
+size_t ctki_notices_count (const uint8_t *records, size_t size);
+
 /* ---- ids
  *
  * 0 and CTKI_SYSTEM are taken. The uppermost bit says that the id is that of a

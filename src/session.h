@@ -165,6 +165,7 @@ typedef struct {
     /* facts since they were last collected */
     struct {
         uint64_t delivered, abandoned, in_doubt; /* envelopes */
+        uint64_t notices;                        /* of the abandoned: of no application's making */
         int64_t charge;                          /* set free; negative: taken again */
         uint64_t retransmitted;
     } settled;

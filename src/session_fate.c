@@ -13,6 +13,7 @@
 #include "src/session_out.h"
 
 #include "src/mem.h"
+#include "src/notice.h"
 #include "src/sys.h"
 
 enum { LOG_FIRST = 64 }; /* fates */
@@ -158,6 +159,8 @@ static void doubt_ring (ctki_out_t *out)
         out->charge += sent->charge;
         out->settled.abandoned += sent->count;
         out->settled.in_doubt += sent->count;
+        if (sent->item->kind == CTKI_RUN)
+            out->settled.notices += ctki_notices_count (sent->data, sent->size);
         out->settled.charge += (int64_t) sent->charge;
         if (sent->last)
             ctki_item_release (sent->item);
@@ -246,6 +249,8 @@ static void abandon_head (ctki_out_t *out)
     else if (out->cut > 0)
         cut.charge = out->cut + CTKI_CHARGE_BYTES;
     out->settled.abandoned += item->count - cut.count;
+    if (item->kind == CTKI_RUN)
+        out->settled.notices += ctki_notices_count (item->data + out->cut, item->size - out->cut);
     out->settled.charge += (int64_t) (item->charge - cut.charge);
     ctki_ring_next_item (out);
     ctki_item_release (item);
