@@ -21,7 +21,7 @@ int main (void)
         ctki_suite_restart,   ctki_suite_absent,  ctki_suite_transports, ctki_suite_events,  ctki_suite_cut,
         ctki_suite_raft,      ctki_suite_help,    ctki_suite_supervisors,
         ctki_suite_actors,    ctki_suite_actor_ends, ctki_suite_actor_memory, ctki_suite_actor_calls,
-        ctki_suite_monitors,  ctki_suite_timers,  ctki_suite_groups,     ctki_suite_credit,
+        ctki_suite_monitors,  ctki_suite_timers,  ctki_suite_groups,     ctki_suite_credit, ctki_suite_hall_bugs,
 #ifndef CTKI_QUEUE_SOCKETS
         ctki_suite_abuse,     ctki_suite_resources,
 #endif

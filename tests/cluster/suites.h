@@ -45,5 +45,6 @@ Suite *ctki_suite_monitors (void);
 Suite *ctki_suite_timers (void);
 Suite *ctki_suite_groups (void);
 Suite *ctki_suite_credit (void);
+Suite *ctki_suite_hall_bugs (void);
 
 #endif
