@@ -70,7 +70,7 @@ static ctki_sender_t *sender_of (ctki_router_t *router, ctki_peer_t *peer)
     if (CTKI_LIKELY (peer->sender != NULL))
         return peer->sender;
     ctki_out_tomb_t *tomb = ctki_map_get (&router->out_tombs, (uint64_t) peer->pid);
-    uint32_t epoch = peer->inbound ? peer->inbound->life.epoch : 0;
+    uint32_t epoch = ctki_router_epoch_of (router, peer);
     ctki_sender_t *sender = ctki_sender_new (router->node, peer, &router->actor.bell, epoch, tomb);
     if (!sender)
         return NULL;

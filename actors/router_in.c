@@ -138,6 +138,12 @@ static inbound_t *revive (ctki_router_t *router, ctki_peer_t *peer, inbound_t **
     return inbound;
 }
 
+uint32_t ctki_router_epoch_of (ctki_router_t *router, const ctki_peer_t *peer)
+{
+    const inbound_t *inbound = peer->inbound ? peer->inbound : *find_tomb (router, peer->pid);
+    return inbound ? inbound->life.epoch : 0;
+}
+
 inbound_t *ctki_router_new_inbound (ctki_router_t *router, ctki_peer_t *peer)
 {
     inbound_t **tomb = find_tomb (router, peer->pid);

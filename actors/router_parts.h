@@ -96,6 +96,10 @@ void ctki_router_each_peer (ctki_router_t *router, void (*fn) (ctki_peer_t *peer
 
 /* ---- router_in.c */
 
+/* How often the peer was found to be another process, also one that was removed and
+ * is not heard yet: what its sender reports must not count as about a former one. */
+uint32_t ctki_router_epoch_of (ctki_router_t *router, const ctki_peer_t *peer);
+
 /* The receiving half of a peer that has none. NULL: no memory. */
 inbound_t *ctki_router_new_inbound (ctki_router_t *router, ctki_peer_t *peer);
 
