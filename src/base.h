@@ -24,6 +24,16 @@ _Noreturn void ctki_assert_failed (const char *what, const char *file, int line)
 #define CTKI_PREFETCH_WRITE(address) __builtin_prefetch (address, 1)
 #endif
 
+/* In a loop that looks at what another processor writes. */
+static inline void ctki_pause (void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause ();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 #define CTKI_LIKELY(x) __builtin_expect (!!(x), 1)
 #define CTKI_UNLIKELY(x) __builtin_expect (!!(x), 0)
 #define CTKI_PRINTF(text, first) __attribute__ ((format (printf, text, first)))

@@ -175,6 +175,7 @@ static int stand (ctki_hall_t *hall, ctki_standing_t *standing, ctalk_actor_t *a
         return ENOMEM;
     atomic_init (&standing->verdict, -1);
     ctki_mail_stand (actor, standing);
+    ctki_fence_heavy ();
     ctki_mail_serve (actor); /* room that was made meanwhile */
     bool own = me && stop == &me->stopping; /* it may be an actor of another server */
     if (own) {
@@ -191,10 +192,12 @@ static int stand (ctki_hall_t *hall, ctki_standing_t *standing, ctalk_actor_t *a
     }
     if (own)
         me->stands = NULL;
+    if (atomic_load (&standing->verdict) < 0)
+        ctki_mail_serve (actor); /* room that is too small for its actor to serve the line; it lives, or it would have decided */
     if (atomic_load (&standing->verdict) >= 0)
         rc = atomic_load (&standing->verdict);
     else
-        ctki_mail_decide (actor, standing, rc); /* it lives: it would have decided */
+        ctki_mail_decide (actor, standing, rc);
     if (rc && asks)
         ctki_request_undo (hall, actor, hall->self, from);
     return rc;
@@ -322,8 +325,6 @@ static int to_actor (ctalk_actor_t *actor, ctki_peer_t *peer, const ctalk_envelo
     ctki_peer_hold (peer);
     flow->received += letter->charge;
     actor->hall->flows_used = true;
-    if (flow->received + CTKI_CREDIT_BYTES / 2 >= flow->granted)
-        ctki_flow_in_grant (actor, flow);
     ctki_mail_put (actor, letter);
     return 0;
 }

@@ -129,7 +129,7 @@ struct ctalk_actor {
     /* The mailbox. */
     ctki_lock_t lock;
     ctki_letters_t letters; /* under its lock, as these two */
-    uint64_t used;          /* of limit, by all that is in it and was not given back */
+    uint64_t used;          /* the charge of all letters that were ever put in */
     uint64_t limit;
     uint64_t puts;          /* letters from this server, for the figures */
     atomic_bool filled;     /* something is in `letters` */
@@ -139,11 +139,12 @@ struct ctalk_actor {
 
     /* Its own thread's. */
     ctki_letters_t mine;    /* taken out of the mailbox and not received yet */
-    uint64_t freed;         /* of `used`, and not given back yet */
+    ctki_count_t freed;     /* the charge of all letters that were taken; others read it */
+    uint64_t told_room;     /* what it was when those in line were last served */
     uint64_t pending;       /* of all flows */
     ctki_count_t taken;     /* letters from this server, for the figures */
     bool lead;              /* the last letter came from another server */
-    bool eager;             /* the last look found several letters */
+    bool eager;             /* letters come one soon after the other */
 
     /* Under the hall's lock. */
     ctki_flow_in_t *flows;

@@ -3,15 +3,15 @@
  * room, and the credit that peers are given. See hall.h.
  */
 #include <errno.h>
-#include <sched.h>
 
 #include "src/hall.h"
 #include "src/mem.h"
 
 enum {
-    GIVE_BACK_SHARE = 16,               /* of a mailbox's room: so much is given back at once */
+    SERVE_SHARE = 16, /* of a mailbox's room: when so much is free anew, those in line are served */
     SETTLE_BYTES = CTKI_CREDIT_BYTES / 4, /* taken of flows: they are told at the latest then */
-    LOOKS = 16 /* at an empty mailbox under load, before its actor sleeps */
+    LOOKS = 200,   /* at an empty mailbox before its actor sleeps (some 5 us), ... */
+    SOON_US = 20   /* ... when the last letter came so soon */
 };
 
 /* ---- letters */
@@ -102,10 +102,16 @@ void ctki_mail_put (ctalk_actor_t *actor, ctki_letter_t *letter)
     ctki_hall_wake (actor->hall, &actor->seat);
 }
 
+/* With the mailbox locked. */
+static bool has_room (ctalk_actor_t *actor)
+{
+    return actor->used - ctki_counted (&actor->freed) < actor->limit;
+}
+
 bool ctki_mail_try_put (ctalk_actor_t *actor, ctki_letter_t *letter)
 {
     ctki_lock_take (&actor->lock);
-    bool room = actor->used < actor->limit && atomic_load (&actor->standing) == 0;
+    bool room = atomic_load (&actor->standing) == 0 && has_room (actor);
     if (room)
         put (actor, letter);
     ctki_lock_release (&actor->lock);
@@ -134,28 +140,20 @@ void ctki_mail_decide (ctalk_actor_t *actor, ctki_standing_t *standing, int verd
     ctki_hall_wake (actor->hall, &standing->seat);
 }
 
-/* Room is looked for after somebody stands; who makes room looks for those who
- * stand afterwards: one of the two sees the other. */
+/* Who stands looks for room once more, behind the heavy half of the fence; the
+ * actor that makes room looks for those who stand behind the light one: one of the
+ * two sees the other. */
 void ctki_mail_serve (ctalk_actor_t *actor)
 {
     bool some = false;
     ctki_lock_take (&actor->lock);
-    for (ctki_standing_t *standing; (standing = actor->first) && actor->used < actor->limit; some = true) {
+    for (ctki_standing_t *standing; (standing = actor->first) && has_room (actor); some = true) {
         put (actor, standing->letter);
         ctki_mail_decide (actor, standing, 0);
     }
     ctki_lock_release (&actor->lock);
     if (some)
         ctki_hall_wake (actor->hall, &actor->seat);
-}
-
-static void serve_now (ctalk_actor_t *actor)
-{
-    if (atomic_load (&actor->standing) == 0)
-        return;
-    ctki_hall_lock (actor->hall);
-    ctki_mail_serve (actor);
-    ctki_hall_unlock (actor->hall);
 }
 
 /* ---- flows */
@@ -219,22 +217,23 @@ static void settle (ctalk_actor_t *actor)
 
 /* ---- taking out, on the actor's own thread */
 
-/* What was taken makes room. */
-static void give_back (ctalk_actor_t *actor)
+/* What was taken has made room. Not for each letter: who is woken sends several. */
+static void make_room (ctalk_actor_t *actor, bool now)
 {
-    if (actor->freed == 0)
+    uint64_t freed = ctki_counted (&actor->freed);
+    if (atomic_load (&actor->standing) == 0 || freed == actor->told_room
+        || (!now && freed - actor->told_room < actor->limit / SERVE_SHARE))
         return;
-    ctki_lock_take (&actor->lock);
-    actor->used -= actor->freed;
-    ctki_lock_release (&actor->lock);
-    actor->freed = 0;
-    serve_now (actor);
+    actor->told_room = freed;
+    ctki_hall_lock (actor->hall);
+    ctki_mail_serve (actor);
+    ctki_hall_unlock (actor->hall);
 }
 
 /* What the letter's senders are to know. */
 static void account (ctalk_actor_t *actor, ctki_letter_t *letter)
 {
-    actor->freed += letter->charge;
+    CTKI_STORE_LIGHT (&actor->freed, ctki_counted (&actor->freed) + letter->charge);
     actor->lead = letter->peer != NULL;
     if (letter->peer) {
         ctki_count (&letter->peer->consumed_by_actors, 1);
@@ -249,8 +248,7 @@ static void account (ctalk_actor_t *actor, ctki_letter_t *letter)
         settle (actor);
         ctki_hall_unlock (actor->hall);
     }
-    if (!actor->mine.head || actor->freed >= actor->limit / GIVE_BACK_SHARE || atomic_load (&actor->standing) > 0)
-        give_back (actor);
+    make_room (actor, !actor->mine.head);
 }
 
 /* All that is there moves over to where the own thread looks at it. */
@@ -259,7 +257,7 @@ static bool fetch (ctalk_actor_t *actor)
     if (!atomic_load (&actor->filled))
         return false;
     ctki_lock_take (&actor->lock);
-    actor->eager = actor->letters.head != actor->letters.tail;
+    actor->eager |= actor->letters.head != actor->letters.tail;
     join (&actor->mine, &actor->letters);
     atomic_store (&actor->filled, false);
     ctki_lock_release (&actor->lock);
@@ -277,17 +275,26 @@ static bool has_mail (void *arg)
     return atomic_load (&actor->filled) || is_ending (actor);
 }
 
-/* When the last look found several at once, more are on their way: others run, if
- * any want to, and it is looked again. So nobody pays for a wake-up each time. */
+/* When letters come one soon after the other, the next one comes sooner than a
+ * thread goes to sleep and is woken: it is looked for a while. */
 static bool look_again (ctalk_actor_t *actor)
 {
     for (int looks = actor->eager ? LOOKS : 0; looks > 0; looks--) {
-        sched_yield ();
+        ctki_pause ();
         if (has_mail (actor))
             return true;
     }
     actor->eager = false;
     return false;
+}
+
+/* Sleeps; what comes soon makes it look longer the next time. */
+static int await (ctalk_actor_t *actor, int64_t deadline_us)
+{
+    int64_t slept_us = ctki_now_us ();
+    int rc = ctki_seat_wait (actor->hall->inbox, &actor->seat, actor->lead, has_mail, actor, deadline_us);
+    actor->eager = rc == 0 && ctki_now_us () - slept_us < SOON_US;
+    return rc;
 }
 
 /* The first letter behind `before` that is wanted; *before: the one that it stands behind. */
@@ -317,12 +324,12 @@ int ctki_mail_take (ctalk_actor_t *actor, bool (*match) (const ctalk_envelope_t 
             continue;
         if (rc || timeout_ms == 0)
             return rc ? rc : EAGAIN;
-        give_back (actor);
+        make_room (actor, true);
         if (look_again (actor))
             continue;
         if (deadline_us < 0)
             deadline_us = ctki_deadline_us (timeout_ms);
-        rc = ctki_seat_wait (actor->hall->inbox, &actor->seat, actor->lead, has_mail, actor, deadline_us);
+        rc = await (actor, deadline_us);
     }
     ctki_letter_t *letter = take_out (&actor->mine, before);
     account (actor, letter);

@@ -66,15 +66,6 @@ static bool take_now (ctki_lock_t *lock)
     return atomic_compare_exchange_strong_explicit (&lock->held, &held, 1, memory_order_acquire, memory_order_relaxed);
 }
 
-static void pause_briefly (void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause ();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 /* Who takes the lock again and again on one processor hardly ever lets another
  * one have it: after a few looks a thread asks for it. */
 static bool spin (ctki_lock_t *lock)
@@ -85,7 +76,7 @@ static bool spin (ctki_lock_t *lock)
             atomic_compare_exchange_strong (&lock->waiting, &nobody, ASKED);
         if (atomic_load_explicit (&lock->held, memory_order_relaxed) == 0 && take_now (lock))
             return true;
-        pause_briefly ();
+        ctki_pause ();
     }
     return false;
 }
@@ -123,7 +114,7 @@ void ctki_lock_wake (ctki_lock_t *lock)
     for (int i = 0; waiting == ASKED && i < GIVE_WAY; i++) {
         if (atomic_load_explicit (&lock->held, memory_order_relaxed))
             break;
-        pause_briefly ();
+        ctki_pause ();
     }
     errno = saved;
 }

@@ -77,8 +77,8 @@ int ctalk_actor_set_mailbox (ctalk_actor_t *self, size_t bytes)
 /* ---- receiving */
 
 /* An actor of a server that closes is told so by its mailbox: it need not enter. */
-int ctalk_actor_recv_match (ctalk_actor_t *self, bool (*match) (const ctalk_envelope_t *envelope, void *arg), void *arg,
-                            ctalk_envelope_t *envelope, int timeout_ms)
+static int receive (ctalk_actor_t *self, bool (*match) (const ctalk_envelope_t *envelope, void *arg), void *arg,
+                    ctalk_envelope_t *envelope, int timeout_ms)
 {
     bool dead = self && self->server->generation != ctki_fork_generation_now ();
     int rc = !self || !envelope || timeout_ms < -1 ? EINVAL
@@ -91,9 +91,15 @@ int ctalk_actor_recv_match (ctalk_actor_t *self, bool (*match) (const ctalk_enve
     return ctki_fail (rc);
 }
 
+int ctalk_actor_recv_match (ctalk_actor_t *self, bool (*match) (const ctalk_envelope_t *envelope, void *arg), void *arg,
+                            ctalk_envelope_t *envelope, int timeout_ms)
+{
+    return receive (match ? self : NULL, match, arg, envelope, timeout_ms);
+}
+
 int ctalk_actor_recv (ctalk_actor_t *self, ctalk_envelope_t *envelope, int timeout_ms)
 {
-    return ctalk_actor_recv_match (self, NULL, NULL, envelope, timeout_ms);
+    return receive (self, NULL, NULL, envelope, timeout_ms);
 }
 
 /* ---- sending */
