@@ -162,10 +162,27 @@ static void cannot_start (nest_t *nest, ctalk_actor_t *self, const child_t *chil
     give_up (nest, code);
 }
 
+static bool never (const ctalk_envelope_t *envelope, void *arg)
+{
+    (void) envelope, (void) arg;
+    return false;
+}
+
+static bool is_to_stop (ctalk_actor_t *self)
+{
+    ctalk_envelope_t envelope;
+    return ctalk_actor_recv_match (self, never, NULL, &envelope, 0) && errno == ESHUTDOWN;
+}
+
+/* One that is to stop itself starts nothing any more. */
 static void start_child (nest_t *nest, ctalk_actor_t *self, size_t number)
 {
     child_t *child = &nest->child[number];
     ctalk_server_t *server = ctalk_actor_server (self);
+    if (is_to_stop (self)) {
+        give_up (nest, ESHUTDOWN);
+        return;
+    }
     child->exit_reason = 0;
     atomic_store (&child->ended, false);
     atomic_fetch_add (&nest->holders, 1);

@@ -872,6 +872,25 @@ START_TEST (waits_for_ever)
 }
 END_TEST
 
+/* Stopped in the middle of a restart, it starts nothing any more. */
+START_TEST (stopped_in_a_restart)
+{
+    for (int i = CTALK_ALL_FOR_ONE; i <= CTALK_REST_FOR_ONE; i++) {
+        watcher_t watcher;
+        uint64_t id = open_supervised ((ctalk_strategy_t) i, 3, MANY);
+        watch_start (&watcher, id);
+        linger (2, true);
+        end (1, 1);
+        expect ("x1 ?2");
+        CTKI_FAILS (EAGAIN, ctalk_actor_stop (server (), id, 0));
+        linger (2, false);
+        expect_exit (&watcher, 0);
+        expect ("-2 -0");
+        close_scene ();
+    }
+}
+END_TEST
+
 /* ---- what is sent to a supervisor */
 
 /* Whatever is sent to it is dropped, more than a mailbox holds; a call gets no answer; and it goes on. */
@@ -1147,6 +1166,31 @@ START_TEST (closes_during_start)
 }
 END_TEST
 
+static bool start_in_child (int fd, void *arg, ctki_trouble_t *trouble)
+{
+    (void) fd, (void) arg;
+    errno = 0;
+    CTKI_EXPECT_EQUAL (trouble, try_supervisor (CTALK_ONE_FOR_ONE, 2, 0), 0);
+    CTKI_EXPECT_EQUAL (trouble, errno, EOWNERDEAD);
+    CTKI_EXPECT_EQUAL (trouble, ctalk_server_close (&cluster.server[1], 0), 0);
+    return true;
+}
+
+/* In a child process it is EOWNERDEAD, and the supervisors of the parent's go on. */
+START_TEST (in_a_child_process)
+{
+    ctki_process_t process;
+    uint64_t id = open_supervised (CTALK_ONE_FOR_ONE, 2, 1);
+    ctki_process_copy (&process, start_in_child, NULL);
+    ctki_process_join (&process, ctki_test_long_ms ());
+    end (0, 1);
+    expect ("x0 +0");
+    stop (id);
+    expect ("-1 -0");
+    close_scene ();
+}
+END_TEST
+
 static void do_nothing (int number)
 {
     (void) number;
@@ -1209,6 +1253,7 @@ Suite *ctki_suite_supervisors (void)
     tcase_add_test (tcase, left_behind);
     tcase_add_test (tcase, left_behind_in_a_restart);
     tcase_add_test (tcase, waits_for_ever);
+    tcase_add_test (tcase, stopped_in_a_restart);
     tcase_add_test (tcase, dropped);
     tcase_add_test (tcase, tree);
     tcase_add_test (tcase, tree_gives_up);
@@ -1217,6 +1262,7 @@ Suite *ctki_suite_supervisors (void)
     tcase_add_test (tcase, closes_at_once);
     tcase_add_test (tcase, closes_during_start);
     tcase_add_test (tcase, signals);
+    ctki_add_test_of_system (tcase, in_a_child_process);
     suite_add_tcase (suite, tcase);
     return suite;
 }
