@@ -241,7 +241,7 @@ static void use_up (ctalk_pid_t pid, uint64_t actor)
 
 static void grant (ctalk_pid_t pid, uint64_t actor, uint64_t limit)
 {
-    ctki_outbox_grant (&outbox, pid, actor, limit);
+    ck_assert_int_eq (ctki_outbox_grant (&outbox, pid, actor, limit), 0);
 }
 
 /* Fills up a queue, and empties it again. */
@@ -400,6 +400,31 @@ START_TEST (granted)
     ck_assert_uint_eq (credit_of (1, ACTOR).standing, 0);
     ck_assert_uint_eq (sent_to (1, ACTOR), CREDIT + 3 * 1000 + 2 * (30000 + CTKI_CHARGE_BYTES));
     ck_assert_int_eq (try (1, ACTOR, 6, 1), 0);
+    tear_down ();
+}
+END_TEST
+
+/* A grant that comes before anything is sent is good: the peer counts on from before it was removed here and added again,
+ * and does not grant that again. Without memory the grant is to come once more. */
+START_TEST (granted_before)
+{
+    set_up ();
+    use_up (1, ACTOR);
+    grant (1, ACTOR, 5 * CREDIT);
+    drop (1);
+    ck_assert_int_eq (ctki_route_list (&outbox.route, 1, 0), 0);
+    ck_assert_uint_eq (kept (1), 0);
+    for (long after = 0; after < 2; after++) { /* the record, and its place */
+        ctki_mem_fail (after, 1);
+        ck_assert_int_eq (ctki_outbox_grant (&outbox, 1, ACTOR, 5 * CREDIT), -1);
+        ctki_mem_fail (-1, 0);
+        ck_assert_uint_eq (kept (1), 0);
+    }
+    grant (1, ACTOR, 5 * CREDIT);
+    ck_assert_uint_eq (kept (1), 1);
+    for (int i = 0; i < 5; i++)
+        ck_assert_int_eq (try (1, ACTOR, 1, WHOLE), 0);
+    ck_assert_int_eq (try (1, ACTOR, 1, WHOLE), EAGAIN);
     tear_down ();
 }
 END_TEST
@@ -1163,9 +1188,8 @@ static void one_change (model_t *model, unsigned *seed)
         ctki_outbox_settled (&outbox, peer_of (pid), (int64_t) model->queued[peer]);
         model->queued[peer] = 0;
         break;
-    default: /* who has no record has begun with what is granted to nobody */
-        if (credit_of (pid, actor_of (actor)).actor)
-            model->limit[peer][actor] = CTKI_MAX (model->limit[peer][actor], limit);
+    default:
+        model->limit[peer][actor] = CTKI_MAX (model->limit[peer][actor], limit);
         grant (pid, actor_of (actor), limit);
     }
 }
@@ -1290,6 +1314,7 @@ Suite *ctki_suite_credit (void)
     tcase_add_loop_test (tcase, begins_with_16_kib, 0, 6);
     tcase_add_test (tcase, needed_by_actors);
     tcase_add_test (tcase, granted);
+    tcase_add_test (tcase, granted_before);
     tcase_add_test (tcase, nobody_overtakes);
     tcase_add_test (tcase, no_obstacle);
     tcase_add_test (tcase, stands_at_the_peer);
