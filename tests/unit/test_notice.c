@@ -261,8 +261,10 @@ START_TEST (no_collisions)
         buckets[ids[i] & 255]++;
     }
     qsort (ids, count, sizeof *ids, ascending);
+    size_t same = 0;
     for (size_t i = 1; i < count; i++)
-        ck_assert_msg (ids[i] != ids[i - 1], "two names have the id %llx", (unsigned long long) ids[i]);
+        same += ids[i] == ids[i - 1];
+    ck_assert_uint_eq (same, 0);
     for (int i = 0; i < 256; i++)
         ck_assert_msg (buckets[i] > 0 && buckets[i] < 4 * count / 256, "%zu of %zu in slot %d", buckets[i], count, i);
     free (ids);
@@ -273,7 +275,7 @@ Suite *ctki_suite_notice (void)
 {
     Suite *suite = suite_create ("notice");
     TCase *tcase = tcase_create ("notice");
-    tcase_set_timeout (tcase, ctki_test_ms (60));
+    tcase_set_timeout (tcase, ctki_test_ms (120 * 1000) / 1000);
     tcase_add_test (tcase, golden);
     tcase_add_test (tcase, round_trips);
     tcase_add_test (tcase, names);
