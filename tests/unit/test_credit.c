@@ -216,7 +216,8 @@ static ctalk_envelope_t envelope_of (ctalk_pid_t pid, uint64_t to, int64_t numbe
 }
 
 /* Sends one envelope; 0, or an errno. */
-static int send_one (ctalk_pid_t pid, uint64_t to, int64_t number, size_t size, int timeout_ms, const atomic_bool *stop)
+static int send_one (ctalk_pid_t pid, uint64_t to, int64_t number, size_t size, int timeout_ms,
+                     const atomic_bool *stop)
 {
     ctalk_envelope_t envelope = envelope_of (pid, to, number, size);
     int rc = ctki_outbox_send_until (&outbox, &envelope, timeout_ms, stop);
@@ -404,8 +405,8 @@ START_TEST (granted)
 }
 END_TEST
 
-/* A grant that comes before anything is sent is good: the peer counts on from before it was removed here and added again,
- * and does not grant that again. Without memory the grant is to come once more. */
+/* A grant that comes before anything is sent is good: the peer counts on from before it was removed here and added
+ * again, and does not grant that again. Without memory the grant is to come once more. */
 START_TEST (granted_before)
 {
     set_up ();
@@ -1095,7 +1096,8 @@ static uint64_t actor_of (unsigned index)
 
 static bool model_takes (const model_t *model, unsigned peer, unsigned actor)
 {
-    return model->queued[peer] < outbox.queue_bytes && (actor == 0 || model->sent[peer][actor] < model->limit[peer][actor]);
+    return model->queued[peer] < outbox.queue_bytes
+           && (actor == 0 || model->sent[peer][actor] < model->limit[peer][actor]);
 }
 
 static void model_count (model_t *model, unsigned peer, unsigned actor, uint64_t charge)

@@ -339,8 +339,8 @@ START_TEST (deadline)
 }
 END_TEST
 
-/* Where nobody leads at all, or what is awaited comes from inside, one waits at the gate, and a wake ends it; a wake for
- * nothing does not. */
+/* Where nobody leads at all, or what is awaited comes from inside, one waits at the gate, and a wake ends it; a wake
+ * for nothing does not. */
 START_TEST (at_the_gate)
 {
     set_up (_i);
@@ -356,8 +356,8 @@ START_TEST (at_the_gate)
 }
 END_TEST
 
-/* While nobody receives a guest leads: it brings itself what comes on the wire, and leaves with it; a wake from another
- * thread ends its sleep as well; one for nothing, or one that is meant for receivers, does not. */
+/* While nobody receives a guest leads: it brings itself what comes on the wire, and leaves with it; a wake from
+ * another thread ends its sleep as well; one for nothing, or one that is meant for receivers, does not. */
 START_TEST (guest_leads)
 {
     ctalk_envelope_t envelope;
@@ -388,8 +388,8 @@ static void do_nothing (int number)
     (void) number;
 }
 
-/* A signal handler ends the waiting with EINTR, of one who leads and of one at the gate; nobody leads then that does not
- * wait, and nobody is listed. */
+/* A signal handler ends the waiting with EINTR, of one who leads and of one at the gate; nobody leads then that does
+ * not wait, and nobody is listed. */
 START_TEST (interrupted)
 {
     struct sigaction action = {.sa_handler = do_nothing, .sa_flags = SA_RESTART}, before;
@@ -428,7 +428,7 @@ START_TEST (closing)
 }
 END_TEST
 
-/* A guest under whom much moves leads no more, and goes on waiting at the gate; nobody is asked to lead in his place. */
+/* A guest under whom much moves leads no more, and goes on waiting at the gate; nobody is asked to lead for him. */
 START_TEST (much_to_do)
 {
     set_up (true);
@@ -515,8 +515,8 @@ END_TEST
 
 /* ---- passing the lead on */
 
-/* A guest that leaves, with what he waited for, at his deadline or by a signal, leaves the lead to a receiver who waits;
- * that one, when it leaves, to another guest. */
+/* A guest that leaves, with what he waited for, at his deadline or by a signal, leaves the lead to a receiver who
+ * waits; that one, when it leaves, to another guest. */
 START_TEST (to_a_receiver)
 {
     struct sigaction action = {.sa_handler = do_nothing, .sa_flags = SA_RESTART}, before;
@@ -635,8 +635,8 @@ static bool pass_tokens (void *arg, ctki_trouble_t *trouble)
         if (rc) {
             bool led = atomic_load (&router.led);
             end_all ();
-            return ctki_trouble_note (trouble, __FILE__, __LINE__, "a wake is lost after %zu: %s, %s", atomic_load (&handed),
-                                      strerror (rc), led ? "one leads" : "nobody leads");
+            return ctki_trouble_note (trouble, __FILE__, __LINE__, "a wake is lost after %zu: %s, %s",
+                                      atomic_load (&handed), strerror (rc), led ? "one leads" : "nobody leads");
         }
         atomic_fetch_sub (&guest->mail, 1);
         if (atomic_fetch_add (&handed, 1) + 1 >= handovers)
