@@ -348,7 +348,8 @@ static int open_router (void *self, ctalk_error_t *error)
                                    .receive_frames = (int) CTKI_MIN (2 * setup->window_frames, INT32_MAX / 2),
                                    .frame_bytes = CTKI_PART_BYTES_MAX + CTKI_FRAME_SLACK_BYTES,
                                    .backlog = router->backlog,
-                                   .domain = "clustertalk"};
+                                   .domain = "clustertalk",
+                                   .owner = setup->self};
     router->sock = ctki_sock_router (&options);
     if (!router->sock)
         return ctki_error_set (error, errno, "pid %d: no socket: %s", (int) setup->self, strerror (errno));

@@ -169,12 +169,13 @@ static void find_peer (ctki_sender_t *sender, int64_t now_us)
 /* ---- the link */
 
 /* A dealer and its monitor. -1: errno. */
-static int new_sockets (ctki_sock_t **dealer, ctki_sock_t **monitor)
+static int new_sockets (const ctki_sender_t *sender, ctki_sock_t **dealer, ctki_sock_t **monitor)
 {
     ctki_sock_options_t options = {.send_frames = SEND_FRAMES,
                                    .receive_frames = RECEIVE_FRAMES,
                                    .frame_bytes = CTKI_PART_BYTES_MAX + CTKI_FRAME_SLACK_BYTES,
-                                   .send_buffer = SEND_BUFFER};
+                                   .send_buffer = SEND_BUFFER,
+                                   .owner = sender->node->setup.self};
     *dealer = ctki_sock_dealer (&options);
     *monitor = *dealer ? ctki_sock_monitor (*dealer) : NULL;
     if (*monitor)
@@ -197,7 +198,7 @@ static void close_sockets (ctki_sender_t *sender)
 static void make_link (ctki_sender_t *sender, int64_t now_us)
 {
     ctki_sock_t *dealer, *monitor;
-    if (new_sockets (&dealer, &monitor)) {
+    if (new_sockets (sender, &dealer, &monitor)) {
         ctki_out_link_kept (&sender->out, now_us);
         ctki_actor_note (&sender->actor, CTALK_LOG_WARNING, "peer %d: no socket for a new link: %s",
                          (int) sender->peer->pid, strerror (errno));
@@ -220,7 +221,7 @@ static int open_sender (void *self, ctalk_error_t *error)
 {
     ctki_sender_t *sender = self;
     (void) error;
-    if (new_sockets (&sender->dealer, &sender->monitor)) {
+    if (new_sockets (sender, &sender->dealer, &sender->monitor)) {
         int code = errno;
         snprintf (sender->actor.error.text, sizeof sender->actor.error.text, "the sender for pid %d: no socket: %s",
                   (int) sender->peer->pid, strerror (code));

@@ -35,6 +35,7 @@ typedef struct {
     int send_buffer;     /* of the kernel, in bytes; 0: its default */
     int backlog;
     const char *domain;  /* never empty (pitfall G5) */
+    ctalk_pid_t owner;   /* whose it is: for networks that are simulated */
 } ctki_sock_options_t;
 
 /* NULL: errno (EMFILE: too many sockets or descriptors). */
