@@ -34,6 +34,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "sim/parcel.h"
 #include "src/mem.h"
 
 enum {
@@ -45,21 +46,8 @@ enum {
     TABLE = 64          /* lists of a router's connections, by their number */
 };
 
-/* A part under way. */
-typedef struct {
-    const uint8_t *data;
-    size_t size;
-    ctki_buf_t *buf; /* held; NULL: data is in block */
-    void *block;
-} cargo_t;
-
-typedef struct parcel {
-    struct parcel *next;
-    ctki_link_t event; /* to a monitor */
-    int count;
-    cargo_t part[];
-} parcel_t;
-
+typedef ctki_parcel_t parcel_t;
+typedef ctki_name_t name_t;
 typedef struct conn conn_t;
 
 /* One direction of a connection. */
@@ -74,13 +62,6 @@ typedef struct way {
     int to; /* conn->end[to] reads it */
     struct way *ring_next;
 } way_t;
-
-typedef struct {
-    char text[CTKI_ENDPOINT_BYTES];
-    char host[CTKI_ENDPOINT_BYTES]; /* tcp only */
-    unsigned port;                  /* tcp only; 0: to be chosen */
-    bool tcp, inproc, any;          /* any: bound to all addresses */
-} name_t;
 
 /* A bound name. */
 typedef struct door {
@@ -185,84 +166,6 @@ void ctki_context_unref (void)
     pthread_mutex_unlock (&registry.lock);
 }
 
-/* ---- parcels */
-
-/* Somewhere else than the sender frees the memory: it must be prepared for that. */
-static void let_go (ctki_buf_t *buf)
-{
-    if (buf->owned)
-        atomic_fetch_sub_explicit (&buf->io_refs, 1, memory_order_release);
-    else
-        ctki_buf_release (buf, 1);
-}
-
-static void drop_cargo (cargo_t *cargo)
-{
-    if (cargo->buf)
-        let_go (cargo->buf);
-    free (cargo->block);
-}
-
-static void drop_parcels (parcel_t *parcel)
-{
-    while (parcel) {
-        parcel_t *next = parcel->next;
-        for (int i = 0; i < parcel->count; i++)
-            drop_cargo (&parcel->part[i]);
-        free (parcel);
-        parcel = next;
-    }
-}
-
-/* Memory for a part as libzmq would have it: small ones lie anywhere. */
-static uint8_t *place (cargo_t *cargo, size_t size)
-{
-    size_t skew = size <= CTKI_LEASE_BYTES;
-    cargo->block = malloc (size + skew);
-    return cargo->block ? (uint8_t *) cargo->block + skew : NULL;
-}
-
-static bool copy_in (cargo_t *cargo, const void *data, size_t size)
-{
-    uint8_t *to = place (cargo, size);
-    if (!to)
-        return false;
-    if (size)
-        memcpy (to, data, size);
-    cargo->data = to;
-    cargo->size = size;
-    cargo->buf = NULL;
-    return true;
-}
-
-static bool load (cargo_t *cargo, const ctki_part_t *part)
-{
-    if (!part->buf)
-        return copy_in (cargo, part->data, part->size);
-    *cargo = (cargo_t){.data = part->data, .size = part->size, .buf = part->buf};
-    if (part->buf->owned)
-        atomic_fetch_add_explicit (&part->buf->io_refs, 1, memory_order_relaxed);
-    else
-        ctki_buf_hold (part->buf, 1);
-    return true;
-}
-
-/* NULL: ENOMEM. */
-static parcel_t *pack (const ctki_part_t *parts, int count)
-{
-    parcel_t *parcel = calloc (1, sizeof *parcel + (size_t) count * sizeof parcel->part[0]);
-    if (!parcel)
-        return NULL;
-    for (; parcel->count < count; parcel->count++) {
-        if (load (&parcel->part[parcel->count], &parts[parcel->count]))
-            continue;
-        drop_parcels (parcel);
-        errno = ENOMEM;
-        return NULL;
-    }
-    return parcel;
-}
-
 /* ---- references */
 
 static void release_sock (ctki_sock_t *sock)
@@ -284,7 +187,7 @@ static void release_conn (conn_t *conn)
     if (atomic_fetch_sub_explicit (&conn->refs, 1, memory_order_acq_rel) != 1)
         return;
     for (int i = 0; i < 2; i++) {
-        drop_parcels (conn->way[i].head);
+        ctki_parcels_drop (conn->way[i].head);
         pthread_mutex_destroy (&conn->way[i].lock);
         release_sock (conn->end[i]);
     }
@@ -432,15 +335,6 @@ static parcel_t *take_last (way_t *way, int lost)
     return last;
 }
 
-static bool too_large (const conn_t *conn, int to, const ctki_part_t *parts, int count)
-{
-    int64_t most = conn->end[to]->frame_bytes;
-    for (int i = 0; i < count; i++)
-        if (most && !conn->local && parts[i].size > (size_t) most)
-            return true;
-    return false;
-}
-
 /* 0; or an errno: EMSGSIZE: the other side will end the connection. */
 static int put (way_t *way, const ctki_part_t *parts, int count)
 {
@@ -451,10 +345,10 @@ static int put (way_t *way, const ctki_part_t *parts, int count)
         code = EHOSTUNREACH;
     else if (!has_room (way))
         code = EAGAIN;
-    else if (too_large (way->conn, way->to, parts, count))
+    else if (!way->conn->local && ctki_parts_exceed (parts, count, way->conn->end[way->to]->frame_bytes))
         code = EMSGSIZE;
     else {
-        parcel_t *parcel = pack (parts, count);
+        parcel_t *parcel = ctki_parcel_pack (parts, count);
         if (parcel)
             wake = append (way, parcel);
         else
@@ -469,9 +363,8 @@ static int put (way_t *way, const ctki_part_t *parts, int count)
 static void put_event (conn_t *watch, ctki_link_t event)
 {
     way_t *way = &watch->way[0];
-    parcel_t *parcel = calloc (1, sizeof *parcel);
+    parcel_t *parcel = ctki_parcel_event (event);
     CTKI_ASSERT (parcel);
-    parcel->event = event;
     pthread_mutex_lock (&way->lock);
     bool wake = append (way, parcel);
     pthread_mutex_unlock (&way->lock);
@@ -486,7 +379,7 @@ static void shut (way_t *way, int lost)
     way->over = true;
     parcel_t *parcels = take_last (way, lost);
     pthread_mutex_unlock (&way->lock);
-    drop_parcels (parcels);
+    ctki_parcels_drop (parcels);
 }
 
 /* ---- connections; under the registry's lock */
@@ -545,17 +438,10 @@ static void make_conn (ctki_sock_t *dealer, const door_t *door)
     tell (dealer, conn, CTKI_LINK_UP);
 }
 
-static bool leads_to (const name_t *name, const name_t *bound)
-{
-    if (!name->tcp || !bound->tcp)
-        return strcmp (name->text, bound->text) == 0;
-    return name->port == bound->port && (name->any || bound->any || strcmp (name->host, bound->host) == 0);
-}
-
 static const door_t *find_door (const name_t *name)
 {
     for (const door_t *door = registry.doors; door; door = door->next)
-        if (leads_to (name, &door->name))
+        if (ctki_name_leads_to (name, &door->name))
             return door;
     return NULL;
 }
@@ -734,47 +620,22 @@ void ctki_sock_close (ctki_sock_t **sock_p)
 
 /* ---- names */
 
-/* 0, or -1: EINVAL. */
-static int read_port (const char *text, unsigned *port)
+/* 0, or -1: EADDRNOTAVAIL: it is no address of this host. */
+static int check_tcp (const name_t *name)
 {
-    char *end;
-    unsigned long number = strtoul (text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end || number > 65535) {
-        errno = EINVAL;
-        return -1;
-    }
-    *port = (unsigned) number;
-    return 0;
-}
-
-static int read_tcp (name_t *name, bool bind)
-{
-    const char *host = name->text + strlen ("tcp://"), *colon = strrchr (host, ':');
-    if (!colon || colon == host) {
-        errno = EINVAL;
-        return -1;
-    }
-    name->tcp = true;
-    snprintf (name->host, sizeof name->host, "%.*s", (int) (colon - host), host);
-    if (!(bind && strcmp (colon, ":*") == 0) && read_port (colon + 1, &name->port))
-        return -1;
-    if (!bind)
-        return 0;
-    name->any =
-        strcmp (name->host, "*") == 0 || strcmp (name->host, "0.0.0.0") == 0 || strcmp (name->host, "[::]") == 0;
     if (name->any || strncmp (name->host, "127.", 4) == 0 || strcmp (name->host, "[::1]") == 0)
         return 0;
     errno = EADDRNOTAVAIL;
     return -1;
 }
 
-/* A name that is bound must have a folder that may be written. */
-static int read_ipc (const name_t *name, bool bind)
+/* Its folder must be there, and writable. */
+static int check_ipc (const name_t *name)
 {
     char folder[CTKI_ENDPOINT_BYTES];
     snprintf (folder, sizeof folder, "%s", name->text + strlen ("ipc://"));
     char *slash = strrchr (folder, '/');
-    if (!bind || !slash)
+    if (!slash)
         return 0;
     slash[slash == folder] = 0;
     return access (folder, W_OK | X_OK);
@@ -782,30 +643,18 @@ static int read_ipc (const name_t *name, bool bind)
 
 static int read_name (name_t *name, const char *endpoint, bool bind)
 {
-    memset (name, 0, sizeof *name);
-    if (strlen (endpoint) < sizeof name->text) {
-        memcpy (name->text, endpoint, strlen (endpoint));
-        name->inproc = strncmp (endpoint, "inproc://", 9) == 0;
-        if (name->inproc)
-            return 0;
-        if (strncmp (endpoint, "tcp://", 6) == 0)
-            return read_tcp (name, bind);
-        if (strncmp (endpoint, "ipc://", 6) == 0)
-            return read_ipc (name, bind);
-    }
-    errno = EINVAL;
-    return -1;
+    if (ctki_name_read (name, endpoint, bind))
+        return -1;
+    return !bind ? 0 : name->tcp ? check_tcp (name) : name->ipc ? check_ipc (name) : 0;
 }
 
 /* Under the registry's lock: a port that nobody has, and nobody was given before. */
 static int choose_port (name_t *name)
 {
     while (registry.next_port < PORTS_END) {
-        name->port = registry.next_port++;
-        if (!find_door (name)) {
-            snprintf (name->text, sizeof name->text, "tcp://%.255s:%u", name->any ? "0.0.0.0" : name->host, name->port);
+        ctki_name_set_port (name, registry.next_port++);
+        if (!find_door (name))
             return 0;
-        }
     }
     errno = EADDRINUSE;
     return -1;
@@ -1034,22 +883,6 @@ static parcel_t *receive (ctki_sock_t *sock, uint64_t *rid)
     return parcel;
 }
 
-/* What a received part holds in ctki_message_t. */
-static void **block_of (ctki_message_t *message, int part)
-{
-    return (void **) (void *) message->raw[part].bytes;
-}
-
-/* Brings a part into the receiver's memory and lets the sender's go. */
-static void unload (cargo_t *cargo)
-{
-    ctki_buf_t *buf = cargo->buf;
-    if (!buf)
-        return;
-    CTKI_ASSERT (copy_in (cargo, cargo->data, cargo->size));
-    let_go (buf);
-}
-
 int ctki_sock_receive (ctki_sock_t *sock, ctki_message_t *message)
 {
     message->rid = 0;
@@ -1057,53 +890,8 @@ int ctki_sock_receive (ctki_sock_t *sock, ctki_message_t *message)
     parcel_t *parcel = receive (sock, &message->rid);
     if (!parcel)
         return -1;
-    message->count = parcel->count;
-    for (int i = 0; i < parcel->count; i++) {
-        cargo_t *cargo = &parcel->part[i];
-        if (i >= CTKI_MESSAGE_PARTS) {
-            drop_cargo (cargo);
-            continue;
-        }
-        unload (cargo);
-        message->data[i] = cargo->data;
-        message->size[i] = cargo->size;
-        *block_of (message, i) = cargo->block;
-    }
-    free (parcel);
+    ctki_parcel_unpack (parcel, message);
     return 0;
-}
-
-void ctki_message_close (ctki_message_t *message)
-{
-    for (int i = 0; i < message->count && i < CTKI_MESSAGE_PARTS; i++)
-        free (*block_of (message, i));
-    message->count = 0;
-}
-
-typedef struct {
-    ctki_buf_t buf; /* first */
-    void *block;
-} lease_t;
-
-static void end_lease (ctki_buf_t *buf)
-{
-    lease_t *lease = (lease_t *) buf;
-    free (lease->block);
-    ctki_free (lease);
-}
-
-ctki_buf_t *ctki_message_lease (ctki_message_t *message, int part)
-{
-    size_t size = message->size[part];
-    if (size <= CTKI_LEASE_BYTES)
-        return ctki_message_copy (message, part);
-    lease_t *lease = ctki_alloc (sizeof *lease);
-    if (!lease)
-        return NULL;
-    lease->block = *block_of (message, part);
-    ctki_buf_init (&lease->buf, lease->block, size, end_lease); /* what is leased was not laid askew */
-    *block_of (message, part) = NULL;
-    return &lease->buf;
 }
 
 /* ---- the monitor */
@@ -1145,11 +933,5 @@ int ctki_pipe_receive (ctki_sock_t *end, void *data, size_t size)
 {
     uint64_t rid;
     parcel_t *parcel = receive (end, &rid);
-    if (!parcel)
-        return -1;
-    size_t whole = parcel->part[0].size;
-    if (whole)
-        memcpy (data, parcel->part[0].data, CTKI_MIN (whole, size));
-    drop_parcels (parcel);
-    return (int) whole;
+    return parcel ? ctki_parcel_copy (parcel, data, size) : -1;
 }
