@@ -70,6 +70,14 @@ int ctki_sim_cond_broadcast (pthread_cond_t *cond)
     return 0;
 }
 
+/* ---- calls */
+
+bool ctki_sim_calls_enter (ctki_calls_t *calls)
+{
+    ctki_task_look ();
+    return ctki_calls_enter (calls);
+}
+
 /* ---- threads */
 
 /* A thread's handle is the number of its task. */

@@ -22,6 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "src/calls.h"
+
 int ctki_sim_mutex_lock (pthread_mutex_t *mutex);
 int ctki_sim_mutex_trylock (pthread_mutex_t *mutex);
 int ctki_sim_mutex_unlock (pthread_mutex_t *mutex);
@@ -44,7 +46,11 @@ int ctki_sim_getaddrinfo (const char *host, const char *service, const struct ad
 void ctki_sim_freeaddrinfo (struct addrinfo *found);
 int ctki_sim_getrlimit (__rlimit_resource_t resource, struct rlimit *limit);
 
+/* A public call begins. */
+bool ctki_sim_calls_enter (ctki_calls_t *calls);
+
 #ifndef CTKI_POSIX_AS_IT_IS /* posix.c itself */
+#define ctki_calls_enter ctki_sim_calls_enter
 /* Members of structures with these names are renamed as their calls are. */
 #define pthread_mutex_lock ctki_sim_mutex_lock
 #define pthread_mutex_trylock ctki_sim_mutex_trylock

@@ -25,6 +25,8 @@ enum {
     LATENCY_US_MIN = 50,
     LATENCY_US_MAX = 500,
     RESETS_MAX = 1000, /* a second */
+    LOOKS = 1000, /* of a task without waiting, then it has to wait for ... */
+    LOOKS_US = 10,
     NAME_BYTES = 32,
     FDS_MAX = 16 /* that a task waits for at once */
 };
@@ -43,6 +45,7 @@ struct ctki_task {
     void *(*fn) (void *);
     void *arg, *result;
     bool awaited; /* somebody joins it */
+    int looks;    /* since it waited */
     /* While it waits. */
     const void *at;
     const char *what;
@@ -359,6 +362,7 @@ static int wait_here (const void *at, const char *what, int64_t until_us)
     task->what = what;
     task->until_us = until_us;
     task->state = WAITING;
+    task->looks = 0;
     task->alarm.ring = time_is_over;
     enqueue (&world->waiting, task);
     ctki_alarm_set (&task->alarm, until_us);
@@ -431,6 +435,12 @@ void ctki_task_yield (void)
         return;
     make_ready (self);
     give_up (self);
+}
+
+void ctki_task_look (void)
+{
+    if (self && self->state == RUNNING && ++self->looks >= LOOKS)
+        ctki_task_wait (self, "time", world->now_us + LOOKS_US);
 }
 
 /* ---- beginning and ending */

@@ -78,6 +78,11 @@ void ctki_task_wake_fd (int fd);
 /* Lets others run that are ready. */
 void ctki_task_yield (void);
 
+/* The task looks whether something has happened, as loops do that end then. Who
+ * does so again and again without waiting is made to wait for a moment: else
+ * nothing would ever happen. */
+void ctki_task_look (void);
+
 /* ---- what has happened */
 
 /* Into the digest. */

@@ -9,22 +9,9 @@
 #include "sim/sched.h"
 #include "src/countdown.h"
 
-enum {
-    LOOKS = 1000, /* at the clock without waiting: who looks more often polls, ... */
-    LOOKS_US = 10 /* ... and is made to wait so long */
-};
-
-/* Else a loop that ends at a time would never come to it. */
 int64_t ctki_now_us (void)
 {
-    static _Thread_local int64_t seen_us;
-    static _Thread_local int looks;
-    int64_t now_us = ctki_sim_now_us ();
-    looks = now_us == seen_us ? looks + 1 : 0;
-    seen_us = now_us;
-    if (looks < LOOKS || !ctki_task_self ())
-        return now_us;
-    ctki_task_wait (&looks, "time", now_us + LOOKS_US);
+    ctki_task_look ();
     return ctki_sim_now_us ();
 }
 
