@@ -17,7 +17,7 @@ esac
 status=0
 
 sources () {
-    find include src config actors cli bench examples tests -name '*.[ch]' | LC_ALL=C sort
+    find include src config actors sim cli bench examples tests -name '*.[ch]' | LC_ALL=C sort
 }
 
 # Whether to go on with a linter.

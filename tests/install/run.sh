@@ -47,8 +47,17 @@ PKG_CONFIG_PATH=$(dirname "$pc")${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
 export PKG_CONFIG_PATH
 version=$($PKG_CONFIG --modversion clustertalk)
 check "clustertalk.pc names the version $version" test "$version" = "${PACKAGE_VERSION:-$version}"
-shared_libs=$($PKG_CONFIG --libs clustertalk | sed 's, *$,,')
-check "for the shared library it asks for nothing else: $shared_libs" test "$shared_libs" = "-L$lib -lclustertalk"
+
+# use PACKAGE: what the programs below are built with. The static library stands
+# alone, so that -lclustertalk can mean nothing else.
+use () {
+    package=$1
+    shared_libs=$($PKG_CONFIG --libs "$package" | sed 's, *$,,')
+    mkdir -p "$scratch/static"
+    if [ -f "$lib/lib$package.a" ]; then cp "$lib/lib$package.a" "$scratch/static"; fi
+    static_libs="-L$scratch/static $($PKG_CONFIG --static --libs "$package" | sed "s|-L$lib *||")"
+    check "for the shared library it asks for nothing else: $shared_libs" test "$shared_libs" = "-L$lib -l$package"
+}
 
 # build_and_run COMPILER SOURCE FLAGS...: in a folder of its own.
 build_and_run () {
@@ -59,34 +68,36 @@ build_and_run () {
     rm -f "$scratch/out/consumer"
     # shellcheck disable=SC2046,SC2086 # words, not one argument
     (cd "$scratch/out" && cp "$source_dir/$source" . &&
-        $compiler -Wall -Wextra -Wpedantic -Werror $CFLAGS $SANITIZER_FLAGS $($PKG_CONFIG --cflags clustertalk) "$source" -o consumer "$@" &&
+        $compiler -Wall -Wextra -Wpedantic -Werror $CFLAGS $SANITIZER_FLAGS $($PKG_CONFIG --cflags "$package") "$source" -o consumer "$@" &&
         LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} ./consumer "$version")
 }
 
-# The static library alone, so that -lclustertalk can mean nothing else.
-mkdir -p "$scratch/static"
-if [ -f "$lib/libclustertalk.a" ]; then cp "$lib/libclustertalk.a" "$scratch/static"; fi
-static_libs="-L$scratch/static $($PKG_CONFIG --static --libs clustertalk | sed "s|-L$lib *||")"
-
 consumers () { # language, compiler, source
-    if [ -e "$lib/libclustertalk.so" ]; then
+    if [ -e "$lib/lib$package.so" ]; then
         # shellcheck disable=SC2086
         check "$1, shared" build_and_run "$2" "$3" $shared_libs
     else
         echo "skip - $1, shared: no shared library was built"
     fi
-    if [ -f "$lib/libclustertalk.a" ]; then
+    if [ -f "$lib/lib$package.a" ]; then
         # shellcheck disable=SC2086
         check "$1, static: $static_libs" build_and_run "$2" "$3" $static_libs
     else
         echo "skip - $1, static: no static library was built"
     fi
 }
+use clustertalk
 consumers C "$CC -std=c11" consumer.c
 if [ -n "$CXX" ]; then
     consumers C++ "$CXX -std=c++11" consumer.cc
 else
     echo "skip - C++: no C++ compiler (Debian: apt-get install g++)"
+fi
+
+use clustertalk-sim
+consumers "C, simulated" "$CC -std=c11" simulated.c
+if [ -n "$CXX" ]; then
+    consumers "C++, simulated" "$CXX -std=c++11 -x c++" simulated.c
 fi
 
 tool_says () {
