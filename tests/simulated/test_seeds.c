@@ -150,6 +150,33 @@ static void receive_all (void *arg)
 
 /* ---- faults */
 
+/* Bad ways between two servers, of which the first one does not crash. */
+static void impair (world_t *world, ctalk_pid_t from, ctalk_pid_t to)
+{
+    ctalk_impairment_t how = {.loss = (double) draw (world, 30) / 100,
+                              .duplicate = (double) draw (world, 30) / 100,
+                              .delay_ms = (int) draw (world, 20),
+                              .jitter_ms = (int) draw (world, 20),
+                              .seed = draw (world, UINT64_MAX)};
+    int directions = 1 + (int) draw (world, CTALK_IN | CTALK_OUT);
+    if (from == to)
+        return;
+    if (draw (world, 2))
+        (void) ctalk_server_impair (world->server[from], to, directions, draw (world, 2) ? &how : NULL);
+    else
+        (void) ctalk_server_cut (world->server[from], to, directions, draw (world, 3) == 0);
+}
+
+static void make_all_good (world_t *world)
+{
+    ctalk_sim_partition (world->sim, NULL, 0, false);
+    ctalk_sim_set_network (world->sim, &(ctalk_sim_network_t){0});
+    for (ctalk_pid_t pid = 1; pid < SERVERS; pid++) {
+        (void) ctalk_server_impair (world->server[pid], CTALK_BROADCAST, CTALK_IN | CTALK_OUT, NULL);
+        (void) ctalk_server_cut (world->server[pid], CTALK_BROADCAST, CTALK_IN | CTALK_OUT, false);
+    }
+}
+
 static void break_things (void *arg)
 {
     world_t *world = arg;
@@ -158,7 +185,7 @@ static void break_things (void *arg)
         ctalk_pid_t one = 1 + (ctalk_pid_t) draw (world, SERVERS), other = 1 + (ctalk_pid_t) draw (world, SERVERS);
         ctalk_sim_network_t network = {.latency_us_max = (int) draw (world, 30000),
                                        .resets_per_second = draw (world, 2) ? 0 : (double) draw (world, 20)};
-        switch (draw (world, 4)) {
+        switch (draw (world, 6)) {
         case 0:
             ctalk_sim_partition (world->sim, &one, 1, true);
             break;
@@ -168,13 +195,15 @@ static void break_things (void *arg)
         case 2:
             ctalk_sim_reset (world->sim, one, other);
             break;
-        default:
+        case 3:
             ctalk_sim_set_network (world->sim, &network);
+            break;
+        default:
+            impair (world, 1 + (ctalk_pid_t) draw (world, SERVERS - 1), other);
         }
         ctalk_sim_sleep_ms (world->sim, (int) draw (world, draw (world, 5) ? 300 : 8000));
     }
-    ctalk_sim_partition (world->sim, NULL, 0, false);
-    ctalk_sim_set_network (world->sim, &(ctalk_sim_network_t){0});
+    make_all_good (world);
 }
 
 /* ---- a world */
