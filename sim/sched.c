@@ -82,9 +82,11 @@ struct ctalk_sim {
     long numbers;
     sem_t baton;
     ctki_net_t *net;
+    ctalk_sim_t *left_next;
 };
 
 static ctalk_sim_t *world;
+static ctalk_sim_t *left; /* those whose threads wait for ever: their memory is not lost, but kept */
 static _Thread_local ctki_task_t *self;
 
 bool ctki_sim_is (const ctalk_sim_t *sim)
@@ -765,6 +767,9 @@ void ctalk_sim_destroy (ctalk_sim_t **sim_p)
         sem_destroy (&sim->baton);
         free (sim->heap);
         free (sim);
+    } else {
+        sim->left_next = left;
+        left = sim;
     }
     world = NULL;
     *sim_p = NULL;
