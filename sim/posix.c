@@ -70,14 +70,6 @@ int ctki_sim_cond_broadcast (pthread_cond_t *cond)
     return 0;
 }
 
-/* ---- calls */
-
-bool ctki_sim_calls_enter (ctki_calls_t *calls)
-{
-    ctki_task_look ();
-    return ctki_calls_enter (calls);
-}
-
 /* ---- threads */
 
 /* A thread's handle is the number of its task. */
@@ -92,7 +84,7 @@ int ctki_sim_create (pthread_t *thread, const pthread_attr_t *attr, void *(*fn) 
         pthread_attr_getdetachstate (attr, &detach);
     }
     enum ctki_task_kind kind = detach == PTHREAD_CREATE_DETACHED ? CTKI_TASK_DETACHED : CTKI_TASK_LIBRARY;
-    long number = ctki_task_start ("ct-thread", kind, stack_bytes, fn, arg);
+    long number = ctki_task_start (NULL, kind, stack_bytes, fn, arg);
     if (number < 0)
         return (int) -number;
     *thread = (pthread_t) number;
@@ -102,6 +94,19 @@ int ctki_sim_create (pthread_t *thread, const pthread_attr_t *attr, void *(*fn) 
 int ctki_sim_join (pthread_t thread, void **result)
 {
     return ctki_task_join ((long) thread, result);
+}
+
+pthread_t ctki_sim_self (void)
+{
+    return ctki_task_self () ? (pthread_t) ctki_task_number () : pthread_self ();
+}
+
+/* The library names no thread but the one that calls. */
+int ctki_sim_setname (pthread_t thread, const char *name)
+{
+    CTKI_ASSERT (thread == ctki_sim_self ());
+    ctki_task_set_name (name);
+    return 0;
 }
 
 static int64_t us_of (const struct timespec *time)

@@ -477,11 +477,23 @@ static int start_thread (ctki_task_t *task, size_t stack_bytes)
     return rc;
 }
 
-static void name_thread (const ctki_task_t *task)
+static void name_task (ctki_task_t *task, const char *name)
 {
     char label[16];
-    snprintf (label, sizeof label, "%.15s", task->name);
+    snprintf (task->name, sizeof task->name, "%s", name);
+    snprintf (label, sizeof label, "%.15s", name);
     pthread_setname_np (task->thread, label);
+}
+
+long ctki_task_number (void)
+{
+    return self ? self->number : 0;
+}
+
+void ctki_task_set_name (const char *name)
+{
+    if (self)
+        name_task (self, name);
 }
 
 static void link_task (ctki_task_t *task)
@@ -502,7 +514,6 @@ long ctki_task_start (const char *name, enum ctki_task_kind kind, size_t stack_b
     task->kind = kind;
     task->fn = fn;
     task->arg = arg;
-    snprintf (task->name, sizeof task->name, "%s", name);
     sem_init (&task->baton, 0, 0);
     int rc = start_thread (task, stack_bytes);
     if (rc) {
@@ -510,7 +521,7 @@ long ctki_task_start (const char *name, enum ctki_task_kind kind, size_t stack_b
         free (task);
         return -rc;
     }
-    name_thread (task);
+    name_task (task, name ? name : "thread");
     link_task (task);
     return task->number;
 }

@@ -60,6 +60,9 @@ enum ctki_task_kind {
 /* Starts one; stack_bytes 0: the default. Returns its number, or the negated errno. */
 long ctki_task_start (const char *name, enum ctki_task_kind kind, size_t stack_bytes, void *(*fn) (void *), void *arg);
 
+long ctki_task_number (void); /* the caller's; 0: it is none */
+void ctki_task_set_name (const char *name);
+
 /* Waits for the end of a task; it is forgotten then. 0, or an errno. */
 int ctki_task_join (long number, void **result);
 

@@ -20,6 +20,14 @@ int64_t ctki_deadline_us (int timeout_ms)
     return timeout_ms < 0 ? CTKI_FOREVER : ctki_now_us () + timeout_ms * CTKI_MS;
 }
 
+int ctki_left_ms (int timeout_ms, int64_t deadline_us)
+{
+    if (timeout_ms <= 0)
+        return timeout_ms;
+    int64_t left_us = CTKI_MAX (deadline_us - ctki_now_us (), (int64_t) 0);
+    return (int) CTKI_MIN ((left_us + CTKI_MS - 1) / CTKI_MS, (int64_t) timeout_ms);
+}
+
 void ctki_random (void *out, size_t size)
 {
     uint8_t *p = out;
@@ -59,12 +67,18 @@ void ctki_sched_get (ctki_sched_t *sched)
     sched->known = false;
 }
 
-/* What runs in a test has larger frames than what it is compiled to for use:
- * stacks are those of the program. */
 int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg,
                        const ctki_sched_t *sched)
 {
+    return ctki_thread_start_sized (thread, name, fn, arg, sched, CTKI_STACK_BYTES);
+}
+
+/* Stacks are those of a program: memory is not short in a test. */
+int ctki_thread_start_sized (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg,
+                             const ctki_sched_t *sched, size_t stack_bytes)
+{
     (void) sched;
+    (void) stack_bytes;
     if (!ctki_task_self ())
         return EPERM;
     long number = ctki_thread_fails () ? -EAGAIN : ctki_task_start (name, CTKI_TASK_LIBRARY, 0, fn, arg);
@@ -72,6 +86,11 @@ int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *)
         return (int) -number;
     *thread = (pthread_t) number;
     return 0;
+}
+
+void ctki_thread_set_name (const char *name)
+{
+    ctki_task_set_name (name);
 }
 
 int ctki_cancel_disable (void)
