@@ -40,13 +40,7 @@ typedef struct {
 typedef struct {
     bool crashes;
     node_t node[SERVERS + 1];
-    bool quiet; /* no new faults */
 } chaos_t;
-
-static uint64_t draw (const world_t *world, uint64_t end)
-{
-    return ctalk_sim_random (world->sim) % end;
-}
 
 static size_t size_of (const head_t *head)
 {
@@ -89,11 +83,11 @@ static void send_all (void *arg)
 {
     node_t *node = arg;
     while (!is_done (node) && !node->over) {
-        ctalk_pid_t to = 1 + (ctalk_pid_t) draw (node->world, SERVERS);
-        for (uint64_t burst = draw (node->world, 20); to != node->pid && burst > 0 && node->sent[to] < ENVELOPES; burst--)
+        ctalk_pid_t to = 1 + (ctalk_pid_t) world_draw (node->world, SERVERS);
+        for (uint64_t burst = world_draw (node->world, 20); to != node->pid && burst > 0 && node->sent[to] < ENVELOPES; burst--)
             if (!send_one (node, to))
                 return;
-        ctalk_sim_sleep_ms (node->world->sim, (int) draw (node->world, 100));
+        ctalk_sim_sleep_ms (node->world->sim, (int) world_draw (node->world, 100));
     }
 }
 
@@ -141,69 +135,11 @@ static void receive_all (void *arg)
         ctalk_envelope_close (&envelope);
         if (!good)
             return;
-        if (draw (node->world, 50) == 0)
-            ctalk_sim_sleep_ms (node->world->sim, (int) draw (node->world, 200));
+        if (world_draw (node->world, 50) == 0)
+            ctalk_sim_sleep_ms (node->world->sim, (int) world_draw (node->world, 200));
     }
     if (!node->over && errno != ESHUTDOWN)
         ctki_trouble_note (&node->world->trouble, __FILE__, __LINE__, "receiving failed");
-}
-
-/* ---- faults */
-
-/* Bad ways between two servers, of which the first one does not crash. */
-static void impair (world_t *world, ctalk_pid_t from, ctalk_pid_t to)
-{
-    ctalk_impairment_t how = {.loss = (double) draw (world, 30) / 100,
-                              .duplicate = (double) draw (world, 30) / 100,
-                              .delay_ms = (int) draw (world, 20),
-                              .jitter_ms = (int) draw (world, 20),
-                              .seed = draw (world, UINT64_MAX)};
-    int directions = 1 + (int) draw (world, CTALK_IN | CTALK_OUT);
-    if (from == to)
-        return;
-    if (draw (world, 2))
-        (void) ctalk_server_impair (world->server[from], to, directions, draw (world, 2) ? &how : NULL);
-    else
-        (void) ctalk_server_cut (world->server[from], to, directions, draw (world, 3) == 0);
-}
-
-static void make_all_good (world_t *world)
-{
-    ctalk_sim_partition (world->sim, NULL, 0, false);
-    ctalk_sim_set_network (world->sim, &(ctalk_sim_network_t){0});
-    for (ctalk_pid_t pid = 1; pid < SERVERS; pid++) {
-        (void) ctalk_server_impair (world->server[pid], CTALK_BROADCAST, CTALK_IN | CTALK_OUT, NULL);
-        (void) ctalk_server_cut (world->server[pid], CTALK_BROADCAST, CTALK_IN | CTALK_OUT, false);
-    }
-}
-
-static void break_things (void *arg)
-{
-    world_t *world = arg;
-    const chaos_t *chaos = world->more;
-    while (!chaos->quiet) {
-        ctalk_pid_t one = 1 + (ctalk_pid_t) draw (world, SERVERS), other = 1 + (ctalk_pid_t) draw (world, SERVERS);
-        ctalk_sim_network_t network = {.latency_us_max = (int) draw (world, 30000),
-                                       .resets_per_second = draw (world, 2) ? 0 : (double) draw (world, 20)};
-        switch (draw (world, 6)) {
-        case 0:
-            ctalk_sim_partition (world->sim, &one, 1, true);
-            break;
-        case 1:
-            ctalk_sim_partition (world->sim, NULL, 0, false);
-            break;
-        case 2:
-            ctalk_sim_reset (world->sim, one, other);
-            break;
-        case 3:
-            ctalk_sim_set_network (world->sim, &network);
-            break;
-        default:
-            impair (world, 1 + (ctalk_pid_t) draw (world, SERVERS - 1), other);
-        }
-        ctalk_sim_sleep_ms (world->sim, (int) draw (world, draw (world, 5) ? 300 : 8000));
-    }
-    make_all_good (world);
 }
 
 /* ---- a world */
@@ -240,11 +176,11 @@ static bool crash_often (world_t *world, threads_t *threads)
 {
     node_t *node = &((chaos_t *) world->more)->node[SERVERS];
     for (int life = 1; life < LIVES; life++) {
-        ctalk_sim_sleep_ms (world->sim, (int) draw (world, 4000));
+        ctalk_sim_sleep_ms (world->sim, (int) world_draw (world, 4000));
         node->over = true;
         CTKI_EXPECT (&world->trouble, ctalk_sim_crash (world->sim, &world->server[SERVERS]) >= 0);
         join_life (world, threads);
-        ctalk_sim_sleep_ms (world->sim, (int) draw (world, draw (world, 2) ? 100 : 10000));
+        ctalk_sim_sleep_ms (world->sim, (int) world_draw (world, world_draw (world, 2) ? 100 : 10000));
         if (!begin_life (world, SERVERS, threads))
             return false;
     }
@@ -270,13 +206,12 @@ static bool survive (world_t *world)
     for (ctalk_pid_t pid = 1; pid <= SERVERS; pid++)
         if (!begin_life (world, pid, &threads[pid]))
             return false;
-    int trouble = ctalk_sim_spawn (world->sim, "breaks", break_things, world);
+    world_begin_trouble (world, chaos->crashes ? SERVERS - 1 : SERVERS);
     if (chaos->crashes && !crash_often (world, &threads[SERVERS]))
         return false;
     for (ctalk_pid_t pid = 1; pid <= SERVERS; pid++)
         ctalk_sim_join (world->sim, threads[pid].sender);
-    chaos->quiet = true;
-    ctalk_sim_join (world->sim, trouble);
+    world_end_trouble (world);
     for (ctalk_pid_t pid = 1; pid <= SERVERS; pid++) {
         int rc = ctalk_server_flush (world->server[pid], CTALK_BROADCAST, -1);
         CTKI_EXPECT (&world->trouble, rc == 0 || (chaos->crashes && errno == ECONNABORTED));

@@ -114,3 +114,78 @@ bool world_expect_event (world_t *world, ctalk_pid_t at, ctalk_pid_t about, ctal
 {
     return expect (world, at, &(ctalk_envelope_t){.pid = about, .kind = kind});
 }
+
+/* ---- trouble */
+
+uint64_t world_draw (world_t *world, uint64_t end)
+{
+    return ctalk_sim_random (world->sim) % end;
+}
+
+/* Bad ways between two servers, of which the first one does not crash. */
+static void impair (world_t *world, ctalk_pid_t from, ctalk_pid_t to)
+{
+    ctalk_impairment_t how = {.loss = (double) world_draw (world, 30) / 100,
+                              .duplicate = (double) world_draw (world, 30) / 100,
+                              .delay_ms = (int) world_draw (world, 20),
+                              .jitter_ms = (int) world_draw (world, 20),
+                              .seed = world_draw (world, UINT64_MAX)};
+    int directions = 1 + (int) world_draw (world, CTALK_IN | CTALK_OUT);
+    if (from == to)
+        return;
+    if (world_draw (world, 2))
+        (void) ctalk_server_impair (world->server[from], to, directions, world_draw (world, 2) ? &how : NULL);
+    else
+        (void) ctalk_server_cut (world->server[from], to, directions, world_draw (world, 3) == 0);
+}
+
+static void make_all_good (world_t *world)
+{
+    ctalk_sim_partition (world->sim, NULL, 0, false);
+    ctalk_sim_set_network (world->sim, &(ctalk_sim_network_t){0});
+    for (ctalk_pid_t pid = 1; pid <= world->sound; pid++) {
+        (void) ctalk_server_impair (world->server[pid], CTALK_BROADCAST, CTALK_IN | CTALK_OUT, NULL);
+        (void) ctalk_server_cut (world->server[pid], CTALK_BROADCAST, CTALK_IN | CTALK_OUT, false);
+    }
+}
+
+static void break_things (void *arg)
+{
+    world_t *world = arg;
+    while (!world->quiet) {
+        ctalk_pid_t one = 1 + (ctalk_pid_t) world_draw (world, world->count), other = 1 + (ctalk_pid_t) world_draw (world, world->count);
+        ctalk_sim_network_t network = {.latency_us_max = (int) world_draw (world, 30000),
+                                       .resets_per_second = world_draw (world, 2) ? 0 : (double) world_draw (world, 20)};
+        switch (world_draw (world, 6)) {
+        case 0:
+            ctalk_sim_partition (world->sim, &one, 1, true);
+            break;
+        case 1:
+            ctalk_sim_partition (world->sim, NULL, 0, false);
+            break;
+        case 2:
+            ctalk_sim_reset (world->sim, one, other);
+            break;
+        case 3:
+            ctalk_sim_set_network (world->sim, &network);
+            break;
+        default:
+            impair (world, 1 + (ctalk_pid_t) world_draw (world, (uint64_t) world->sound), other);
+        }
+        ctalk_sim_sleep_ms (world->sim, (int) world_draw (world, world_draw (world, 5) ? 300 : 8000));
+    }
+    make_all_good (world);
+}
+
+void world_begin_trouble (world_t *world, ctalk_pid_t sound)
+{
+    world->sound = sound;
+    world->quiet = false;
+    world->breaker = ctalk_sim_spawn (world->sim, "breaks", break_things, world);
+}
+
+void world_end_trouble (world_t *world)
+{
+    world->quiet = true;
+    ctalk_sim_join (world->sim, world->breaker);
+}

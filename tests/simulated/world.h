@@ -25,6 +25,9 @@ typedef struct world {
     ctalk_config_t *config;
     ctalk_server_t *server[WORLD_MAX + 1];  /* by pid */
     ctki_trouble_t trouble;
+    ctalk_pid_t sound; /* pids up to this one do not crash */
+    bool quiet;        /* no more faults */
+    int breaker;       /* the thread that makes them */
     /* Afterwards. */
     int rc, code;
     ctalk_error_t error;
@@ -50,5 +53,13 @@ bool world_close (world_t *world);
 bool world_send (world_t *world, ctalk_pid_t from, ctalk_pid_t to, int64_t msg_id);
 bool world_expect (world_t *world, ctalk_pid_t at, ctalk_pid_t from, int64_t msg_id);
 bool world_expect_event (world_t *world, ctalk_pid_t at, ctalk_pid_t about, ctalk_kind_t kind);
+
+/* In the run: a number below end, from the seed. */
+uint64_t world_draw (world_t *world, uint64_t end);
+
+/* In the run: from now on all kinds of faults come at random; until then, and all is
+ * good again. Servers with pids above `sound` may crash meanwhile. */
+void world_begin_trouble (world_t *world, ctalk_pid_t sound);
+void world_end_trouble (world_t *world);
 
 #endif
