@@ -14,6 +14,7 @@ int main (void)
     SRunner *runner = srunner_create (ctki_suite_sim_run ());
     srunner_add_suite (runner, ctki_suite_sim_time ());
     srunner_add_suite (runner, ctki_suite_sim_faults ());
+    srunner_add_suite (runner, ctki_suite_sim_actors ());
     srunner_add_suite (runner, ctki_suite_sim_seeds ());
     srunner_run_all (runner, CK_ENV);
     int run = srunner_ntests_run (runner), failed = srunner_ntests_failed (runner);

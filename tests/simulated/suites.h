@@ -9,6 +9,7 @@
 Suite *ctki_suite_sim_run (void);
 Suite *ctki_suite_sim_time (void);
 Suite *ctki_suite_sim_faults (void);
+Suite *ctki_suite_sim_actors (void);
 Suite *ctki_suite_sim_seeds (void);
 
 #endif
