@@ -55,8 +55,8 @@ typedef struct ctalk_sim ctalk_sim_t;
 
 /* What the network does by itself. Zeroed: a good one. */
 typedef struct {
-    int latency_us_min; /* of each message, drawn; those of one connection keep their order */
-    int latency_us_max; /* both 0: from 50 to 500 */
+    int latency_us_min;       /* of each message, drawn; those of one connection keep their order */
+    int latency_us_max;       /* both 0: from 50 to 500 */
     double resets_per_second; /* how often each connection breaks, on average: what was in it is lost */
     uint64_t reserved[4];
 } ctalk_sim_network_t;

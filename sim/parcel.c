@@ -206,9 +206,9 @@ static int read_tcp (ctki_name_t *name, bool bind)
     snprintf (name->host, sizeof name->host, "%.*s", (int) (colon - host), host);
     if (!(bind && strcmp (colon, ":*") == 0) && read_port (colon + 1, &name->port))
         return -1;
-    name->any = bind
-                && (strcmp (name->host, "*") == 0 || strcmp (name->host, "0.0.0.0") == 0
-                    || strcmp (name->host, "[::]") == 0);
+    name->any =
+        bind
+        && (strcmp (name->host, "*") == 0 || strcmp (name->host, "0.0.0.0") == 0 || strcmp (name->host, "[::]") == 0);
     return 0;
 }
 

@@ -117,7 +117,7 @@ static int64_t us_of (const struct timespec *time)
 int ctki_sim_nanosleep (const struct timespec *time, struct timespec *left)
 {
     if (left)
-        *left = (struct timespec) {0};
+        *left = (struct timespec){0};
     ctki_task_wait_fds (NULL, 0, ctki_sim_now_us () + us_of (time));
     return 0;
 }
@@ -164,7 +164,7 @@ int ctki_fd_new (void)
         table.slot = more;
         table.count = count;
     }
-    table.slot[index] = (slot_t) {.used = true};
+    table.slot[index] = (slot_t){.used = true};
     return CTKI_FDS_FIRST + index;
 }
 
@@ -285,7 +285,7 @@ int ctalk_sim_poll (ctalk_sim_t *sim, struct pollfd *items, nfds_t count, int ti
 int ctki_sim_getrlimit (__rlimit_resource_t resource, struct rlimit *limit)
 {
     (void) resource;
-    *limit = (struct rlimit) {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+    *limit = (struct rlimit){.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
     return 0;
 }
 
@@ -301,12 +301,12 @@ int ctki_sim_getaddrinfo (const char *host, const char *service, const struct ad
     } *one = calloc (1, sizeof *one);
     if (!one)
         return EAI_MEMORY;
-    one->address = (struct sockaddr_in) {.sin_family = AF_INET,
-                                         .sin_addr.s_addr = htonl (UINT32_C (0x64400000) + ctki_net_host (host))};
-    one->info = (struct addrinfo) {.ai_family = AF_INET,
-                                   .ai_socktype = SOCK_STREAM,
-                                   .ai_addrlen = sizeof one->address,
-                                   .ai_addr = (struct sockaddr *) (void *) &one->address};
+    one->address = (struct sockaddr_in){.sin_family = AF_INET,
+                                        .sin_addr.s_addr = htonl (UINT32_C (0x64400000) + ctki_net_host (host))};
+    one->info = (struct addrinfo){.ai_family = AF_INET,
+                                  .ai_socktype = SOCK_STREAM,
+                                  .ai_addrlen = sizeof one->address,
+                                  .ai_addr = (struct sockaddr *) (void *) &one->address};
     *found = &one->info;
     return 0;
 }

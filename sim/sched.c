@@ -25,7 +25,7 @@ enum {
     LATENCY_US_MIN = 50,
     LATENCY_US_MAX = 500,
     RESETS_MAX = 1000, /* a second */
-    LOOKS = 1000, /* of a task without waiting, then it has to wait for ... */
+    LOOKS = 1000,      /* of a task without waiting, then it has to wait for ... */
     LOOKS_US = 10,
     NAME_BYTES = 32,
     FDS_MAX = 16 /* that a task waits for at once */
@@ -718,7 +718,8 @@ static int give_verdict (const ctalk_sim_t *sim, ctalk_error_t *error)
     case LIMIT:
         return ctki_error_set (error, ETIME, "after %.6f s the run has not ended: limit_ms is over", at_s);
     case NOT_CLOSED:
-        return ctki_error_set (error, EBUSY, "after %.6f s all threads have returned, but a server was not closed", at_s);
+        return ctki_error_set (error, EBUSY, "after %.6f s all threads have returned, but a server was not closed",
+                               at_s);
     default:
         return 0;
     }

@@ -37,10 +37,10 @@
 enum {
     PORTS_FIRST = 10000, /* for endpoints without one */
     PORTS_END = 60000,
-    LOST_PARCELS = 2,             /* of those that were received last and not read, at most, when a connection ends */
-    REDIAL_US = 10 * 1000,        /* from the end of a connection to the next try, at most, ... */
-    REDIAL_US_MAX = 1000 * 1000,  /* ... and the longer it takes the longer, up to this */
-    TABLE = 64                    /* lists of a router's connections, by their number */
+    LOST_PARCELS = 2,            /* of those that were received last and not read, at most, when a connection ends */
+    REDIAL_US = 10 * 1000,       /* from the end of a connection to the next try, at most, ... */
+    REDIAL_US_MAX = 1000 * 1000, /* ... and the longer it takes the longer, up to this */
+    TABLE = 64                   /* lists of a router's connections, by their number */
 };
 
 typedef struct conn conn_t;
@@ -60,8 +60,8 @@ typedef struct way {
     bool full;         /* its writer found it so, and waits until half of it is read */
     bool idle;         /* its reader found it empty; else it is in the reader's ring */
     conn_t *conn;
-    int to; /* conn->end[to] reads it */
-    int64_t last_us; /* when the last one that was sent arrives */
+    int to;               /* conn->end[to] reads it */
+    int64_t last_us;      /* when the last one that was sent arrives */
     ctki_alarm_t arrival; /* of the first one under way */
     struct way *ring_next;
 } way_t;
@@ -77,7 +77,7 @@ typedef struct door {
  * it and each ring that one of its ways is in holds it. */
 struct conn {
     unsigned refs;
-    ctki_sock_t *end[2]; /* the bound one, the one that connected (NULL: it has given up); not to be used once it is over */
+    ctki_sock_t *end[2]; /* the bound one; the one that connected, NULL: it has given up. Gone once it is over */
     way_t way[2];        /* to end[0], to end[1] */
     uint64_t rid;
     bool local; /* within a process */
@@ -140,7 +140,8 @@ static ctki_net_t *net_now (void)
     return net;
 }
 
-#define ALARM_OF(type, member, alarm) ((type *) (void *) ((char *) (alarm) - offsetof (type, member)))
+/* What an alarm is a part of. */
+#define OF_ALARM(type, member, alarm) ((type *) (void *) &((char *) (alarm))[-(ptrdiff_t) offsetof (type, member)])
 
 /* ---- the network */
 
@@ -283,15 +284,21 @@ static void keep (parcels_t *parcels, int count)
 
 /* ---- references */
 
-static void release_conn (conn_t *conn)
+static void release_times (conn_t *conn, unsigned times)
 {
-    if (--conn->refs > 0)
+    conn->refs -= times;
+    if (conn->refs > 0)
         return;
     for (int i = 0; i < 2; i++) {
         keep (&conn->way[i].sent, 0);
         keep (&conn->way[i].arrived, 0);
     }
     free (conn);
+}
+
+static void release_conn (conn_t *conn)
+{
+    release_times (conn, 1);
 }
 
 /* Held twice: once for each end. */
@@ -383,7 +390,7 @@ static void await_arrival (way_t *way)
 
 static void on_arrival (ctki_alarm_t *alarm)
 {
-    way_t *way = ALARM_OF (way_t, arrival, alarm);
+    way_t *way = OF_ALARM (way_t, arrival, alarm);
     ctki_sim_mix ((uint64_t) ctki_sim_now_us ());
     while (way->sent.head && way->sent.head->at_us <= ctki_sim_now_us ()) {
         ctki_parcel_t *parcel = take_first (&way->sent);
@@ -497,7 +504,7 @@ static void end_conn (conn_t *conn);
 
 static void on_reset (ctki_alarm_t *alarm)
 {
-    conn_t *conn = ALARM_OF (conn_t, reset, alarm);
+    conn_t *conn = OF_ALARM (conn_t, reset, alarm);
     ctki_sim_stats ()->resets++;
     end_conn (conn);
 }
@@ -544,7 +551,7 @@ static const door_t *find_door (const ctki_name_t *name)
  * partition is over. */
 static void on_dial (ctki_alarm_t *alarm)
 {
-    ctki_sock_t *dealer = ALARM_OF (ctki_sock_t, dial, alarm);
+    ctki_sock_t *dealer = OF_ALARM (ctki_sock_t, dial, alarm);
     const ctki_net_t *net = net_now ();
     const door_t *door = find_door (&dealer->name);
     if (door && !is_dead (net, dealer->owner) && !is_parted (net, dealer->owner, door->sock->owner))
@@ -606,10 +613,7 @@ static void end_conn (conn_t *conn)
     if (conn->end[1])
         leave_dealer (conn);
     shut_ways (conn);
-    bool both = conn->end[1] != NULL;
-    release_conn (conn); /* one for each end */
-    if (both)
-        release_conn (conn);
+    release_times (conn, conn->end[1] ? 2 : 1); /* one for each end */
 }
 
 /* By the connecting side: across a partition the other one does not hear of it. */
@@ -740,7 +744,7 @@ void ctki_sock_close (ctki_sock_t **sock_p)
     close_doors (sock, NULL);
     if (sock->dialled)
         stop_dialling (sock);
-    if (sock->conn)
+    else if (sock->conn)
         end_conn (sock->conn);
     empty (sock);
     *(sock->prev ? &sock->prev->next : &net->first) = sock->next;

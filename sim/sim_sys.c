@@ -67,8 +67,7 @@ void ctki_sched_get (ctki_sched_t *sched)
     sched->known = false;
 }
 
-int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg,
-                       const ctki_sched_t *sched)
+int ctki_thread_start (pthread_t *thread, const char *name, void *(*fn) (void *), void *arg, const ctki_sched_t *sched)
 {
     return ctki_thread_start_sized (thread, name, fn, arg, sched, CTKI_STACK_BYTES);
 }

@@ -201,8 +201,8 @@ static bool watch_a_crash (world_t *world)
     return watch_an_end (world, true);
 }
 
-/* An actor that ends is told to who monitors it and to its group at once, with its reason; one whose server crashes when
- * DownMs is over. */
+/* An actor that ends is told to who monitors it and to its group at once, with its reason; one whose server crashes
+ * when DownMs is over. */
 START_TEST (monitors)
 {
     static const char *const settings[] = {"HeartbeatMs", "500", "SuspectMs", "1500", "DownMs", "5000", NULL};
@@ -270,8 +270,8 @@ typedef struct {
 
 typedef struct {
     world_t *world;
-    uint32_t last[SERVERS * CLIENTS];  /* number of each client's last payment ... */
-    unsigned paid[SERVERS * CLIENTS];  /* ... and how many */
+    uint32_t last[SERVERS * CLIENTS]; /* number of each client's last payment ... */
+    unsigned paid[SERVERS * CLIENTS]; /* ... and how many */
     bool ended;
 } account_t;
 
@@ -337,7 +337,8 @@ static bool is_timer (const ctalk_envelope_t *envelope, void *arg)
 static bool rest (ctalk_actor_t *self, client_t *client)
 {
     ctalk_envelope_t envelope = {.pid = client->pid, .to = ctalk_actor_id (self)};
-    CTKI_EXPECT (&client->world->trouble, ctalk_actor_send_after (self, (int) world_draw (client->world, 500), &envelope));
+    CTKI_EXPECT (&client->world->trouble,
+                 ctalk_actor_send_after (self, (int) world_draw (client->world, 500), &envelope));
     CTKI_EXPECT_EQUAL (&client->world->trouble, ctalk_actor_recv_match (self, is_timer, NULL, &envelope, -1), 0);
     ctalk_envelope_close (&envelope);
     return true;
@@ -408,7 +409,8 @@ static bool keep_bank (world_t *world)
         CTKI_EXPECT (&world->trouble, bank->account[pid].ended);
         CTKI_EXPECT_EQUAL (&world->trouble, ctalk_server_stats (world->server[pid], CTALK_BROADCAST, &stats), 0);
         CTKI_EXPECT_EQUAL (&world->trouble, stats.actors, 0);
-        CTKI_EXPECT_EQUAL (&world->trouble, stats.no_such_actor, stats.late_replies); /* all others found who they were for */
+        CTKI_EXPECT_EQUAL (&world->trouble, stats.no_such_actor,
+                           stats.late_replies); /* all others found who they were for */
         CTKI_EXPECT_EQUAL (&world->trouble, stats.received, stats.consumed + stats.in_inbox + stats.no_such_actor);
     }
     for (ctalk_pid_t pid = 1; pid <= SERVERS; pid++) /* that the accounts have ended, too */
@@ -441,13 +443,13 @@ END_TEST
 /* With actors, too, a seed replays, and another one does not. */
 START_TEST (a_seed_replays)
 {
-    uint64_t digest[2];
+    uint64_t digest[2] = {0};
     for (uint64_t seed = 1; seed <= 5; seed++) {
         for (int i = 0; i < 2; i++) {
             bank_t bank = {.paid = 0};
             world_t world = {.count = SERVERS, .main_fn = keep_bank, .more = &bank, .options.seed = seed};
             world_run (&world);
-            ck_assert (i == 1 || seed == 1 || world.digest != digest[0]);
+            ck_assert (i == 1 || world.digest != digest[0]);
             digest[i] = world.digest;
         }
         ck_assert_uint_eq (digest[0], digest[1]);

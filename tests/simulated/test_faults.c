@@ -156,8 +156,8 @@ static bool crash_and_restart (world_t *world)
     if (!world_open (world) || !world_wait_up (world))
         return false;
     ctalk_server_watch_peers (world->server[1], true);
-    if (!world_expect_event (world, 1, 2, CTALK_PEER_UP) || !world_send (world, 1, 2, 1) || !world_expect (world, 2, 1, 1)
-        || !world_send (world, 1, 2, 2))
+    if (!world_expect_event (world, 1, 2, CTALK_PEER_UP) || !world_send (world, 1, 2, 1)
+        || !world_expect (world, 2, 1, 1) || !world_send (world, 1, 2, 2))
         return false;
     CTKI_EXPECT_EQUAL (trouble, ctalk_server_flush (world->server[1], 2, 1000), 0);
     /* What it sends last does not leave it. */

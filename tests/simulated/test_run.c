@@ -283,10 +283,9 @@ static bool resolve (world_t *world)
     if (!world_start (world, 1))
         return false;
     CTKI_EXPECT (&world->trouble, ctalk_server_new (2, world->config, &error) == NULL && errno == EADDRINUSE);
-    return world_start (world, 3) && world_start (world, 4)
-           && ctalk_server_close (&world->server[1], 0) == 0 && world_start (world, 2)
-           && ctalk_server_close (&world->server[2], 0) == 0 && ctalk_server_close (&world->server[3], 0) == 0
-           && ctalk_server_close (&world->server[4], 0) == 0;
+    return world_start (world, 3) && world_start (world, 4) && ctalk_server_close (&world->server[1], 0) == 0
+           && world_start (world, 2) && ctalk_server_close (&world->server[2], 0) == 0
+           && ctalk_server_close (&world->server[3], 0) == 0 && ctalk_server_close (&world->server[4], 0) == 0;
 }
 
 /* Endpoints of all kinds; hosts' names need no answer from anybody. */

@@ -84,7 +84,8 @@ static void send_all (void *arg)
     node_t *node = arg;
     while (!is_done (node) && !node->over) {
         ctalk_pid_t to = 1 + (ctalk_pid_t) world_draw (node->world, SERVERS);
-        for (uint64_t burst = world_draw (node->world, 20); to != node->pid && burst > 0 && node->sent[to] < ENVELOPES; burst--)
+        for (uint64_t burst = world_draw (node->world, 20); to != node->pid && burst > 0 && node->sent[to] < ENVELOPES;
+             burst--)
             if (!send_one (node, to))
                 return;
         ctalk_sim_sleep_ms (node->world->sim, (int) world_draw (node->world, 100));
@@ -224,7 +225,8 @@ static bool survive (world_t *world)
             return false;
         const node_t *node = &chaos->node[pid];
         CTKI_EXPECT (&world->trouble, chaos->crashes || node->received == (SERVERS - 1) * ENVELOPES);
-        for (int from = 1; from <= SERVERS; from++) /* what the last life of a sender sent to the last one of a receiver */
+        for (int from = 1; from <= SERVERS;
+             from++) /* what the last life of a sender sent to the last one of a receiver */
             CTKI_EXPECT (&world->trouble, from == pid || node->seen[from].next == ENVELOPES + 1 || chaos->crashes);
     }
     if (!world_close (world))

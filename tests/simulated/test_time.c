@@ -12,7 +12,9 @@
 #include "tests/support/leaks.h"
 #include "tests/support/scale.h"
 
-enum { SECOND_US = 1000 * 1000, HOUR_S = 3600 };
+#define SECOND_US INT64_C (1000000)
+
+enum { HOUR_S = 3600 };
 
 static bool sleep_exactly (world_t *world)
 {
@@ -57,7 +59,7 @@ START_TEST (an_hour)
     world_t world = {.count = 2, .main_fn = idle_for_an_hour, .options = {.limit_ms = 2 * HOUR_S * INT64_C (1000)}};
     int64_t before_ms = ctki_test_now_ms ();
     world_run (&world);
-    ck_assert_int_ge (world.end_us, HOUR_S * (int64_t) SECOND_US);
+    ck_assert_int_ge (world.end_us, HOUR_S * SECOND_US);
     ck_assert_int_lt (ctki_test_now_ms () - before_ms, ctki_test_ms (HOUR_S * 250));
     ck_assert_uint_gt (world.stats.messages, 2 * HOUR_S); /* heartbeats */
 }
@@ -109,7 +111,8 @@ static bool much_happens (world_t *world)
 {
     if (!world_open (world))
         return false;
-    int one = ctalk_sim_spawn (world->sim, "one", talk, world), other = ctalk_sim_spawn (world->sim, "other", talk, world);
+    int one = ctalk_sim_spawn (world->sim, "one", talk, world),
+        other = ctalk_sim_spawn (world->sim, "other", talk, world);
     for (int i = 0; i < 200; i++) {
         ctalk_envelope_t envelope;
         CTKI_EXPECT_EQUAL (&world->trouble, ctalk_recv (world->server[2], &envelope, -1), 0);

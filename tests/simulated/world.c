@@ -24,7 +24,8 @@ static void make_config (world_t *world)
     for (size_t i = 1; i <= world->count; i++) {
         char endpoint[32];
         (void) snprintf (endpoint, sizeof endpoint, "tcp://host-%zu:5000", i);
-        ck_assert_msg (ctalk_config_add_server (world->config, (ctalk_pid_t) i, endpoint, &error) == 0, "%s", error.text);
+        ck_assert_msg (ctalk_config_add_server (world->config, (ctalk_pid_t) i, endpoint, &error) == 0, "%s",
+                       error.text);
     }
 }
 
@@ -156,9 +157,11 @@ static void break_things (void *arg)
 {
     world_t *world = arg;
     while (!world->quiet) {
-        ctalk_pid_t one = 1 + (ctalk_pid_t) world_draw (world, world->count), other = 1 + (ctalk_pid_t) world_draw (world, world->count);
+        ctalk_pid_t one = 1 + (ctalk_pid_t) world_draw (world, world->count),
+                    other = 1 + (ctalk_pid_t) world_draw (world, world->count);
         ctalk_sim_network_t network = {.latency_us_max = (int) world_draw (world, 30000),
-                                       .resets_per_second = world_draw (world, 2) ? 0 : (double) world_draw (world, 20)};
+                                       .resets_per_second =
+                                           world_draw (world, 2) ? 0 : (double) world_draw (world, 20)};
         switch (world_draw (world, 6)) {
         case 0:
             ctalk_sim_partition (world->sim, &one, 1, true);

@@ -16,14 +16,14 @@
 enum { WORLD_MAX = 8 };
 
 typedef struct world {
-    size_t count;                           /* servers, pids from 1 */
-    ctalk_sim_options_t options;            /* of the simulation */
-    const char *const *settings;            /* options of the config: name, value, ..., NULL; or NULL */
-    bool (*main_fn) (struct world *world);  /* false: the trouble is noted */
-    void *more;                             /* the test's */
-    ctalk_sim_t *sim;                       /* while it runs */
+    size_t count;                          /* servers, pids from 1 */
+    ctalk_sim_options_t options;           /* of the simulation */
+    const char *const *settings;           /* options of the config: name, value, ..., NULL; or NULL */
+    bool (*main_fn) (struct world *world); /* false: the trouble is noted */
+    void *more;                            /* the test's */
+    ctalk_sim_t *sim;                      /* while it runs */
     ctalk_config_t *config;
-    ctalk_server_t *server[WORLD_MAX + 1];  /* by pid */
+    ctalk_server_t *server[WORLD_MAX + 1]; /* by pid */
     ctki_trouble_t trouble;
     ctalk_pid_t sound; /* pids up to this one do not crash */
     bool quiet;        /* no more faults */
