@@ -64,7 +64,6 @@ static bool write_config (demo_t *demo)
 /* kvstore serve --config ... --pid ... --data ... */
 static void start (demo_t *demo, int i)
 {
-    extern char **environ;
     char pid[16];
     snprintf (pid, sizeof pid, "%d", demo->member[i]);
     char *const argv[] = {"kvstore", "serve", "--config", demo->config_path, "--pid", pid, "--data", demo->dir, NULL};

@@ -77,28 +77,27 @@ typedef struct {
 /* To be read by all, to be changed by kvstore_log.c. */
 typedef struct {
     ctalk_pid_t self;
-    size_t peers;
-    kv_peer_t peer[KV_MEMBERS_MAX];
-
     kv_role_t role;
     ctalk_pid_t leader; /* of this term; KV_NOBODY: not known */
     bool heard;         /* of a leader or a candidate, since the timer came */
+    bool vote_is_saved; /* term and voted are */
+    bool round_is_new;  /* not sent to all yet */
+    int beats_alone;    /* leader: heartbeats since a newer round was confirmed */
 
     /* What must be saved. */
-    uint64_t term;
     ctalk_pid_t voted; /* in this term; KV_NOBODY: for nobody */
+    uint64_t term;
     kv_entry_t *entry; /* from 1 on; the one at 0 is there for all */
     uint64_t last, capacity;
-    bool vote_is_saved;
     uint64_t saved; /* up to here the entries are */
 
     uint64_t commit;
-    uint64_t first; /* leader: the first entry of its term */
-    uint64_t round; /* leader: a number that the others send back, and so say that it is their leader still */
-    bool round_is_new;
+    uint64_t first;     /* leader: the first entry of its term */
+    uint64_t round;     /* leader: a number that the others send back, and so say that it is their leader still */
     uint64_t confirmed; /* leader: the newest round that a majority had answered at the last heartbeat */
-    int beats_alone;    /* leader: heartbeats since that one became newer */
-    kv_post_t *post;    /* to be sent, but for APPENDs: those are made when they are asked for */
+    size_t peers;
+    kv_peer_t peer[KV_MEMBERS_MAX];
+    kv_post_t *post; /* to be sent, but for APPENDs: those are made when they are asked for */
     size_t posts, posts_taken, posts_capacity;
 } kv_log_t;
 
