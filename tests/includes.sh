@@ -27,7 +27,6 @@ BEGIN {
     layer("config/")
     layer("actors/")
     layer("src/server src/server_actors actors/supervisor")
-    layer("src/server src/server_actors")
     layer("sim/")
     pure = 3                # the second and this one: no socket and no clock; this one no lock either
 }
