@@ -363,7 +363,21 @@ START_TEST (never_there)
     CTKI_SUCCEEDS (ctki_puppet_monitor (&watcher, cluster.absent, 0));
     expect_down (&watcher, cluster.absent, 0, CTALK_WHY_DOWN, 0);
     ctki_puppet_expect_nothing (&watcher, 20);
-    finish_abandoning ();
+    ctki_puppets_end ();
+    (void) ctki_cluster_close_abandoning (&cluster, 0);
+}
+END_TEST
+
+/* Who asked only about a peer that was never there has sent nothing: its server closes at once and abandons nothing. */
+START_TEST (nothing_holds_up_the_close)
+{
+    ctki_cluster_open_absent (&cluster, 1, NULL);
+    ctki_puppet_start (&watcher, cluster.server[1], NULL);
+    CTKI_SUCCEEDS (ctki_puppet_monitor (&watcher, cluster.absent, NO_SUCH));
+    ctki_puppets_end ();
+    int64_t start_ms = ctki_test_now_ms ();
+    ck_assert_int_eq (ctki_cluster_close_abandoning (&cluster, ctki_test_long_ms ()), 0);
+    ck_assert_int_lt (ctki_test_now_ms () - start_ms, ctki_test_long_ms () / 2);
 }
 END_TEST
 
@@ -508,6 +522,7 @@ Suite *ctki_suite_monitors (void)
     tcase_add_test (servers, ended_while_cut);
     tcase_add_test (servers, ended_while_down);
     tcase_add_test (servers, never_there);
+    tcase_add_test (servers, nothing_holds_up_the_close);
     tcase_add_test (servers, closing);
     tcase_add_test (servers, removed);
     tcase_add_test (servers, restarted);
