@@ -23,7 +23,7 @@ typedef struct {
     size_t members_count;
     kv_disk_t *disk;  /* of this server alone */
     int heartbeat_ms; /* of a leader */
-    int election_ms;  /* without a leader for so long, at the shortest, and there is an election; > 3 heartbeats */
+    int election_ms;  /* without a leader for so long, at the shortest, and there is an election; at least 3 heartbeats */
     bool reads_dirty; /* answers reads without asking anybody, as a store must not: for tests that must find this out */
 } kv_options_t;
 
