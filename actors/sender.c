@@ -622,6 +622,17 @@ static int64_t next_due (const ctki_sender_t *sender)
     return CTKI_MIN (due_us, session_us);
 }
 
+/* Closing waits for no peer that is not there when nothing but notices is left. */
+static bool has_only_notices (ctki_sender_t *sender)
+{
+    if (sender->out.state == CTKI_OUT_OPEN || !ctki_out_only_notices (&sender->out))
+        return false;
+    ctki_lock_take (&sender->mailbox.lock);
+    bool empty = !sender->mailbox.items.head;
+    ctki_lock_release (&sender->mailbox.lock);
+    return empty;
+}
+
 static int64_t step (void *self, int64_t now_us)
 {
     ctki_sender_t *sender = self;
@@ -634,7 +645,8 @@ static int64_t step (void *self, int64_t now_us)
     retry_us = CTKI_MIN (retry_us, report (sender, now_us, &now));
     if (sender->closing && atomic_load_explicit (&sender->peer->left, memory_order_relaxed))
         sender->deadline_us = CTKI_MIN (sender->deadline_us, sender->closing_us + LEFT_MS * CTKI_MS);
-    if (sender->closing && (sender->out.state == CTKI_OUT_ENDED || now_us >= sender->deadline_us)) {
+    if (sender->closing
+        && (sender->out.state == CTKI_OUT_ENDED || now_us >= sender->deadline_us || has_only_notices (sender))) {
         finish (sender);
         return CTKI_FOREVER;
     }

@@ -144,7 +144,6 @@ struct ctalk_actor {
     uint64_t pending;       /* of all flows */
     ctki_count_t taken;     /* letters from this server, for the figures */
     bool lead;              /* the last letter came from another server */
-    bool eager;             /* letters come one soon after the other */
 
     /* Under the hall's lock. */
     ctki_flow_in_t *flows;

@@ -9,9 +9,7 @@
 
 enum {
     SERVE_SHARE = 16, /* of a mailbox's room: when so much is free anew, those in line are served */
-    SETTLE_BYTES = CTKI_CREDIT_BYTES / 4, /* taken of flows: they are told at the latest then */
-    LOOKS = 200,   /* at an empty mailbox before its actor sleeps (some 5 us), ... */
-    SOON_US = 20   /* ... when the last letter came so soon */
+    SETTLE_BYTES = CTKI_CREDIT_BYTES / 4 /* taken of flows: they are told at the latest then */
 };
 
 /* ---- letters */
@@ -86,20 +84,26 @@ static void join (ctki_letters_t *letters, ctki_letters_t *more)
 
 /* ---- putting in */
 
-static void put (ctalk_actor_t *actor, ctki_letter_t *letter)
+/* Whether there was none before: then the actor is to be woken. It is not for those
+ * behind: who sleeps has seen that there is none, and who was woken takes all. */
+static bool put (ctalk_actor_t *actor, ctki_letter_t *letter)
 {
+    bool first = !atomic_load (&actor->filled);
     add (&actor->letters, letter);
     actor->used += letter->charge;
     actor->puts += letter->charge > 0 && !letter->peer;
-    atomic_store (&actor->filled, true);
+    if (first)
+        atomic_store (&actor->filled, true);
+    return first;
 }
 
 void ctki_mail_put (ctalk_actor_t *actor, ctki_letter_t *letter)
 {
     ctki_lock_take (&actor->lock);
-    put (actor, letter);
+    bool first = put (actor, letter);
     ctki_lock_release (&actor->lock);
-    ctki_hall_wake (actor->hall, &actor->seat);
+    if (first)
+        ctki_hall_wake (actor->hall, &actor->seat);
 }
 
 /* With the mailbox locked. */
@@ -112,10 +116,9 @@ bool ctki_mail_try_put (ctalk_actor_t *actor, ctki_letter_t *letter)
 {
     ctki_lock_take (&actor->lock);
     bool room = atomic_load (&actor->standing) == 0 && has_room (actor);
-    if (room)
-        put (actor, letter);
+    bool first = room && put (actor, letter);
     ctki_lock_release (&actor->lock);
-    if (room)
+    if (first)
         ctki_hall_wake (actor->hall, &actor->seat);
     return room;
 }
@@ -145,14 +148,14 @@ void ctki_mail_decide (ctalk_actor_t *actor, ctki_standing_t *standing, int verd
  * two sees the other. */
 void ctki_mail_serve (ctalk_actor_t *actor)
 {
-    bool some = false;
+    bool first = false;
     ctki_lock_take (&actor->lock);
-    for (ctki_standing_t *standing; (standing = actor->first) && has_room (actor); some = true) {
-        put (actor, standing->letter);
+    for (ctki_standing_t *standing; (standing = actor->first) && has_room (actor);) {
+        first |= put (actor, standing->letter);
         ctki_mail_decide (actor, standing, 0);
     }
     ctki_lock_release (&actor->lock);
-    if (some)
+    if (first)
         ctki_hall_wake (actor->hall, &actor->seat);
 }
 
@@ -257,7 +260,6 @@ static bool fetch (ctalk_actor_t *actor)
     if (!atomic_load (&actor->filled))
         return false;
     ctki_lock_take (&actor->lock);
-    actor->eager |= actor->letters.head != actor->letters.tail;
     join (&actor->mine, &actor->letters);
     atomic_store (&actor->filled, false);
     ctki_lock_release (&actor->lock);
@@ -273,28 +275,6 @@ static bool has_mail (void *arg)
 {
     const ctalk_actor_t *actor = arg;
     return atomic_load (&actor->filled) || is_ending (actor);
-}
-
-/* When letters come one soon after the other, the next one comes sooner than a
- * thread goes to sleep and is woken: it is looked for a while. */
-static bool look_again (ctalk_actor_t *actor)
-{
-    for (int looks = actor->eager ? LOOKS : 0; looks > 0; looks--) {
-        ctki_pause ();
-        if (has_mail (actor))
-            return true;
-    }
-    actor->eager = false;
-    return false;
-}
-
-/* Sleeps; what comes soon makes it look longer the next time. */
-static int await (ctalk_actor_t *actor, int64_t deadline_us)
-{
-    int64_t slept_us = ctki_now_us ();
-    int rc = ctki_seat_wait (actor->hall->inbox, &actor->seat, actor->lead, has_mail, actor, deadline_us);
-    actor->eager = rc == 0 && ctki_now_us () - slept_us < SOON_US;
-    return rc;
 }
 
 /* The first letter behind `before` that is wanted; *before: the one that it stands behind. */
@@ -325,11 +305,9 @@ int ctki_mail_take (ctalk_actor_t *actor, bool (*match) (const ctalk_envelope_t 
         if (rc || timeout_ms == 0)
             return rc ? rc : EAGAIN;
         make_room (actor, true);
-        if (look_again (actor))
-            continue;
         if (deadline_us < 0)
             deadline_us = ctki_deadline_us (timeout_ms);
-        rc = await (actor, deadline_us);
+        rc = ctki_seat_wait (actor->hall->inbox, &actor->seat, actor->lead, has_mail, actor, deadline_us);
     }
     ctki_letter_t *letter = take_out (&actor->mine, before);
     account (actor, letter);

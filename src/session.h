@@ -260,6 +260,9 @@ int64_t ctki_out_deadline (const ctki_out_t *out);
 /* The peer's state (CTALK_STATE_...) and when it changes if nothing is heard. */
 int ctki_out_peer_state (const ctki_out_t *out, int64_t now_us, int64_t *until_us);
 
+/* Whether nothing is left but notices (notice.h), which nobody waits for. */
+bool ctki_out_only_notices (const ctki_out_t *out);
+
 static inline bool ctki_out_empty (const ctki_out_t *out)
 {
     return out->una == out->next && !out->queue.head;

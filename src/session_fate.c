@@ -270,6 +270,22 @@ void ctki_out_abandon (ctki_out_t *out)
         abandon_head (out);
 }
 
+bool ctki_out_only_notices (const ctki_out_t *out)
+{
+    for (uint64_t n = out->una; n < out->next; n++) {
+        const ctki_sent_t *sent = ctki_ring_at (out, n);
+        if (sent->item->kind != CTKI_RUN || ctki_notices_count (sent->data, sent->size) < sent->count)
+            return false;
+    }
+    size_t cut = out->cut;
+    for (const ctki_item_t *item = out->queue.head; item; item = item->next, cut = 0) {
+        size_t notices = item->kind == CTKI_RUN ? ctki_notices_count (item->data + cut, item->size - cut) : 0;
+        if (notices == 0 || (cut == 0 && notices < item->count))
+            return false;
+    }
+    return true;
+}
+
 /* ---- a peer that is removed, and comes back */
 
 void ctki_out_bury (const ctki_out_t *out, ctki_out_tomb_t *tomb)

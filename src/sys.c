@@ -201,10 +201,13 @@ unsigned ctki_fork_generation (void)
  * one with a timeout never is. So "for ever" waits a day at a time. */
 #define DAY_US (INT64_C (86400) * CTKI_S)
 
+/* Not FUTEX_PRIVATE_FLAG: since Linux 6.16 the table for that has but 16 buckets on two
+ * processors, and who wakes one of 10,000 actors looks through 600 sleepers. That
+ * for all processes has 256 a processor. */
 static int futex_wait (atomic_uint *word, unsigned seen, int64_t until_us)
 {
     struct timespec until = {.tv_sec = until_us / CTKI_S, .tv_nsec = until_us % CTKI_S * 1000};
-    if (syscall (SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen, &until, NULL, FUTEX_BITSET_MATCH_ANY) == 0)
+    if (syscall (SYS_futex, word, FUTEX_WAIT_BITSET, seen, &until, NULL, FUTEX_BITSET_MATCH_ANY) == 0)
         return 0;
     return errno;
 }
@@ -212,7 +215,7 @@ static int futex_wait (atomic_uint *word, unsigned seen, int64_t until_us)
 static void futex_wake (atomic_uint *word, int count)
 {
     int saved = errno;
-    syscall (SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+    syscall (SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
     errno = saved;
 }
 
