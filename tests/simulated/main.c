@@ -16,6 +16,7 @@ int main (void)
     srunner_add_suite (runner, ctki_suite_sim_faults ());
     srunner_add_suite (runner, ctki_suite_sim_actors ());
     srunner_add_suite (runner, ctki_suite_sim_seeds ());
+    srunner_add_suite (runner, ctki_suite_sim_kvstore ());
     srunner_run_all (runner, CK_ENV);
     int run = srunner_ntests_run (runner), failed = srunner_ntests_failed (runner);
     printf ("simulated: %d tests, %d failed, %s\n", run, failed, ctki_test_scale_text ());

@@ -11,5 +11,6 @@ Suite *ctki_suite_sim_time (void);
 Suite *ctki_suite_sim_faults (void);
 Suite *ctki_suite_sim_actors (void);
 Suite *ctki_suite_sim_seeds (void);
+Suite *ctki_suite_sim_kvstore (void);
 
 #endif
