@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "src/lock.h"
 #include "src/mem.h"
 
 /* ---- buf */
@@ -122,14 +123,21 @@ void ctki_buf_disown (ctki_buf_t *buf)
     ctki_free (buf);
 }
 
-/* ---- pool */
+/* ---- pool
+ *
+ * Blocks come back to a stack that nobody locks: who takes one when the others are
+ * used up takes the whole of it. */
+
+struct block;
 
 struct ctki_pool {
-    pthread_mutex_t lock;
+    ctki_lock_t lock; /* of those who take */
+    struct block *spare;
+    _Atomic (struct block *) freed;
+    atomic_uint stacked; /* there, nearly: whoever takes them all at the same time is not waited for */
     size_t size;
-    unsigned keep, kept;
-    unsigned refs; /* the owner and every block that is out */
-    struct block *head;
+    atomic_uint keep;
+    atomic_uint refs; /* the owner and every block that is out */
 };
 
 typedef struct block {
@@ -143,10 +151,10 @@ ctki_pool_t *ctki_pool_new (size_t size, unsigned keep)
     ctki_pool_t *pool = ctki_alloc_zero (sizeof *pool);
     if (!pool)
         return NULL;
-    pthread_mutex_init (&pool->lock, NULL);
+    ctki_lock_init (&pool->lock);
     pool->size = size;
-    pool->keep = keep;
-    pool->refs = 1;
+    atomic_init (&pool->keep, keep);
+    atomic_init (&pool->refs, 1);
     return pool;
 }
 
@@ -159,29 +167,25 @@ static void drop_kept (block_t *block)
     }
 }
 
-/* With the lock held; unlocks. */
 static void unref (ctki_pool_t *pool)
 {
-    bool last = --pool->refs == 0;
-    pthread_mutex_unlock (&pool->lock);
-    if (last) {
-        drop_kept (pool->head);
-        pthread_mutex_destroy (&pool->lock);
+    if (atomic_fetch_sub (&pool->refs, 1) == 1) {
+        drop_kept (atomic_load (&pool->freed));
         ctki_free (pool);
     }
 }
 
+/* Nobody takes any more. */
 void ctki_pool_destroy (ctki_pool_t **pool_p)
 {
     ctki_pool_t *pool = *pool_p;
     if (!pool)
         return;
     *pool_p = NULL;
-    pthread_mutex_lock (&pool->lock);
-    pool->keep = 0;
-    drop_kept (pool->head);
-    pool->head = NULL;
-    pool->kept = 0;
+    atomic_store (&pool->keep, 0);
+    drop_kept (pool->spare);
+    pool->spare = NULL;
+    drop_kept (atomic_exchange (&pool->freed, NULL));
     unref (pool);
 }
 
@@ -189,37 +193,34 @@ static void end_block (ctki_buf_t *buf)
 {
     block_t *block = (block_t *) buf;
     ctki_pool_t *pool = block->pool;
-    pthread_mutex_lock (&pool->lock);
-    if (pool->kept < pool->keep) {
-        block->next = pool->head;
-        pool->head = block;
-        pool->kept++;
-        block = NULL;
-    }
+    if (atomic_load_explicit (&pool->stacked, memory_order_relaxed)
+        < atomic_load_explicit (&pool->keep, memory_order_relaxed)) {
+        block->next = atomic_load (&pool->freed);
+        while (!atomic_compare_exchange_weak (&pool->freed, &block->next, block)) {
+        }
+        atomic_fetch_add_explicit (&pool->stacked, 1, memory_order_relaxed);
+    } else
+        ctki_free (block);
     unref (pool);
-    ctki_free (block);
 }
 
 ctki_buf_t *ctki_pool_take (ctki_pool_t *pool)
 {
-    pthread_mutex_lock (&pool->lock);
-    block_t *block = pool->head;
-    if (block) {
-        pool->head = block->next;
-        pool->kept--;
-    }
-    pool->refs++;
-    pthread_mutex_unlock (&pool->lock);
+    ctki_lock_take (&pool->lock);
+    block_t *block = pool->spare;
+    if (!block && (block = atomic_exchange (&pool->freed, NULL)))
+        atomic_store_explicit (&pool->stacked, 0, memory_order_relaxed);
+    if (block)
+        pool->spare = block->next;
+    ctki_lock_release (&pool->lock);
     if (!block) {
         block = ctki_alloc (sizeof *block + pool->size);
-        if (!block) {
-            pthread_mutex_lock (&pool->lock);
-            unref (pool);
+        if (!block)
             return NULL;
-        }
         block->pool = pool;
         ctki_buf_init (&block->buf, block + 1, pool->size, end_block);
     }
+    atomic_fetch_add_explicit (&pool->refs, 1, memory_order_relaxed);
     atomic_store_explicit (&block->buf.refs, 1, memory_order_relaxed);
     return &block->buf;
 }

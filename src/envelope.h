@@ -101,7 +101,7 @@ void ctki_buf_disown (ctki_buf_t *buf);
 
 typedef struct ctki_pool ctki_pool_t;
 
-/* Keeps at most `keep` free blocks of `size` bytes. It lives until it is
+/* Keeps some `keep` free blocks of `size` bytes, up to twice that. It lives until it is
  * destroyed and the last of its blocks is released. */
 ctki_pool_t *ctki_pool_new (size_t size, unsigned keep);
 void ctki_pool_destroy (ctki_pool_t **pool_p);

@@ -808,6 +808,7 @@ void ctki_hall_fini (ctki_hall_t *hall)
     ctki_map_fini (&hall->ups);
     ctki_map_fini (&hall->removed);
     ctki_free (hall->heap);
+    ctki_pool_destroy (&hall->pool);
 }
 
 /* ---- the time */

@@ -25,7 +25,11 @@
 #include "src/notice.h"
 #include "src/outbox.h"
 
-enum { CTKI_HALL_RETRY_MS = 10 };
+enum {
+    CTKI_HALL_RETRY_MS = 10,
+    CTKI_LETTER_BYTES = 512,  /* letters up to this size, payload included, are from a pool: ... */
+    CTKI_LETTERS_KEPT = 1024  /* ... they are made in one thread and freed in another, where malloc's locks would meet */
+};
 
 typedef struct ctki_hall ctki_hall_t;
 
@@ -167,6 +171,7 @@ struct ctki_hall {
     ctki_inbox_t *inbox;
     ctki_outbox_t *outbox;
     uint64_t mailbox_bytes;
+    ctki_pool_t *pool; /* of letters; NULL: none */
     atomic_bool closing;
     bool wake; /* the router, when the lock is free, ... */
     ctki_seat_t *to_wake; /* ... and those who sit here */

@@ -18,8 +18,8 @@ ctki_letter_t *ctki_letter_event (ctki_hall_t *hall, ctalk_kind_t kind, ctalk_pi
                                   const void *data, size_t size)
 {
     _Static_assert (sizeof (ctki_letter_t) % 8 == 0, "the payload behind a letter is aligned");
-    (void) hall;
-    ctki_buf_t *buf = ctki_buf_new (sizeof (ctki_letter_t) + size);
+    bool small = hall->pool && size <= CTKI_LETTER_BYTES - sizeof (ctki_letter_t);
+    ctki_buf_t *buf = small ? ctki_pool_take (hall->pool) : ctki_buf_new (sizeof (ctki_letter_t) + size);
     if (!buf)
         return NULL;
     ctki_letter_t *letter = (ctki_letter_t *) (void *) buf->data;

@@ -166,6 +166,9 @@ static int make_node (ctalk_server_t *server, size_t index)
     outbox->queue_bytes = options->queue_bytes;
     outbox->message_bytes = options->max_message_bytes;
     ctki_hall_init (&node->hall, node->setup.self, &node->inbox, outbox, options->mailbox_bytes);
+    node->hall.pool = ctki_pool_new (CTKI_LETTER_BYTES, CTKI_LETTERS_KEPT);
+    if (!node->hall.pool)
+        return -1;
     outbox->self = ctki_peer_new (node->setup.self, NULL, node->started_us);
     outbox->local = outbox->self ? ctki_flow_new (outbox->self, true) : NULL;
     if (!outbox->local)
