@@ -176,7 +176,10 @@ START_TEST (shared_credit)
             sent[pid] += fill (cluster.server[pid], &receiver, sent[pid]);
     }
     for (ctalk_pid_t pid = 2; pid <= SERVERS; pid++) {
-        ck_assert_int_ge (sent[pid] - taken[pid], 1);
+        if (sent[pid] == taken[pid]) { /* the credit for that is on its way */
+            ctalk_envelope_t envelope = envelope_to (&receiver, sent[pid]++);
+            CTKI_SUCCEEDS (ctalk_send (cluster.server[pid], &envelope, ctki_test_long_ms ()));
+        }
         sum += sent[pid] - taken[pid];
     }
     ck_assert_int_le (sum, room (BOUND) + SERVERS);
