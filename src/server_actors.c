@@ -308,22 +308,19 @@ int ctalk_group_members (ctalk_server_t *server, const char *group, ctalk_addres
     return count;
 }
 
-/* A copy of the list of members; NULL: none, or errno. */
-static ctalk_address_t *list_members (ctki_hall_t *hall, const char *group, size_t *count)
+/* A copy of the list of members, and how many there are; -1: errno. */
+static int list_members (ctki_hall_t *hall, const char *group, ctalk_address_t **members)
 {
     size_t capacity = 0;
-    ctalk_address_t *members = NULL;
-    while ((*count = (size_t) ctki_hall_members (hall, group, members, capacity)) > capacity) {
-        capacity = *count + 8;
-        ctki_free (members);
-        if (!(members = ctki_alloc (capacity * sizeof *members))) {
-            *count = 0;
-            errno = ENOMEM;
-            return NULL;
-        }
+    for (;;) {
+        int count = ctki_hall_members (hall, group, *members, capacity);
+        if (count < 0 || (size_t) count <= capacity)
+            return count;
+        capacity = (size_t) count + 8;
+        ctki_free (*members);
+        if (!(*members = ctki_alloc (capacity * sizeof **members)))
+            return ctki_fail (ENOMEM);
     }
-    errno = 0;
-    return members;
 }
 
 static int send_to_members (ctki_hall_t *hall, const ctalk_address_t *members, size_t count,
@@ -350,9 +347,9 @@ int ctalk_group_send (ctalk_server_t *server, const char *group, const ctalk_env
         return ctki_fail (EINVAL);
     if (ctki_server_enter_uncancelled (server, &cancel))
         return -1;
-    size_t count;
-    ctalk_address_t *members = list_members (&server->node.hall, group, &count);
-    int sent = !members && errno ? -1 : send_to_members (&server->node.hall, members, count, envelope, timeout_ms);
+    ctalk_address_t *members = NULL;
+    int count = list_members (&server->node.hall, group, &members);
+    int sent = count > 0 ? send_to_members (&server->node.hall, members, (size_t) count, envelope, timeout_ms) : count;
     int code = errno;
     ctki_free (members);
     ctki_server_leave_uncancelled (server, cancel);

@@ -234,8 +234,9 @@ static int takes_back (ctalk_actor_t *self, void *arg)
     ctalk_envelope_t envelope;
     uint64_t nobody = ctalk_actor_named ("nobody");
     (void) arg;
-    if (ctalk_actor_monitor (self, 1, nobody) || ctalk_actor_monitor (self, 1, nobody))
-        return 1;
+    for (int times = 0; times < 2; times++)
+        if (ctalk_actor_monitor (self, 1, nobody))
+            return 1;
     if (ctalk_actor_unmonitor (self, 1, nobody))
         return 2;
     if (ctalk_actor_recv (self, &envelope, 0) == 0 || errno != EAGAIN)
