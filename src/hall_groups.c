@@ -219,6 +219,7 @@ static void wait_in_line (member_t *member)
 
 static void leave_line (member_t *member)
 {
+    CTKI_ASSERT (member->link);
     *member->link = member->next;
     *(member->next ? &member->next->link : &member->group->changes_end) = member->link;
     member->link = NULL;
@@ -539,6 +540,7 @@ static int join (ctalk_actor_t *actor, const char *name, size_t length)
 
 static void leave (ctki_hall_t *hall, member_t *member)
 {
+    CTKI_ASSERT (member->own_link);
     *member->own_link = member->own_next;
     if (member->own_next)
         member->own_next->own_link = member->own_link;
