@@ -68,10 +68,11 @@ static void sort_notes (void)
     size_t count = (strlen (trace) + 1) / 3;
     for (size_t i = 0; i < count; i++)
         for (char *at = trace; at + 3 < trace + 3 * count; at += 3)
-            if (at[0] == at[3] && (at[0] == '+' || at[0] == '?') && at[1] > at[4]) {
-                char number = at[1];
-                at[1] = at[4];
-                at[4] = number;
+            if ((at[0] == at[3] && (at[0] == '+' || at[0] == '?') && at[1] > at[4])
+                || (at[0] == '?' && at[3] == '+' && at[1] != at[4])) { /* a start that is noted late */
+                char first[2] = {at[0], at[1]};
+                memmove (at, at + 3, 2);
+                memcpy (at + 3, first, 2);
             }
 }
 
