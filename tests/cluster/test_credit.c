@@ -305,6 +305,8 @@ START_TEST (end_frees_senders)
         CTKI_SUCCEEDS (ctki_puppet_send (&sender, &envelope, ctki_test_long_ms ()));
     CTKI_SUCCEEDS (ctalk_server_flush (cluster.server[1], 2, ctki_test_long_ms ()));
     ck_assert_uint_ge (ctki_cluster_stats (cluster.server[2], 1).no_such_actor, 101);
+    ctki_puppet_tell (&other, &sender, 0, "that it is gone is known");
+    ctki_puppet_expect (&sender, other.pid, other.id, 0, "that it is gone is known");
     ctki_puppet_start (&receiver, cluster.server[2], "receiver"); /* which has all its credit */
     int64_t count = fill (cluster.server[1], &receiver, 0);
     ck_assert_int_ge (count, room (FIRST_CREDIT) - 1);
