@@ -417,8 +417,9 @@ CTALK_EXPORT ctalk_server_t *ctalk_server_new (ctalk_pid_t pid, const ctalk_conf
  *
  * Call it once, from one thread. NULL and a pointer to NULL return 0. In a
  * child process after a fork it frees what memory it safely can, touches
- * nothing of the parent's and returns 0. -1: EINVAL: timeout below -1; the
- * server stays open.
+ * nothing of the parent's and returns 0. Actors are asked to stop, and the close
+ * waits for them beyond its timeout, if need be. -1: EINVAL: timeout below -1;
+ * EDEADLK: called by an actor of this server; the server stays open then.
  */
 CTALK_EXPORT int ctalk_server_close (ctalk_server_t **server_p, int timeout_ms);
 

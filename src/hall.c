@@ -193,7 +193,7 @@ static int stand (ctki_hall_t *hall, ctki_standing_t *standing, ctalk_actor_t *a
     if (own)
         me->stands = NULL;
     if (atomic_load (&standing->verdict) < 0)
-        ctki_mail_serve (actor); /* room that is too small for its actor to serve the line; it lives, or it would have decided */
+        ctki_mail_serve (actor); /* room too small for its actor to serve the line; it lives: it would have decided */
     if (atomic_load (&standing->verdict) >= 0)
         rc = atomic_load (&standing->verdict);
     else
@@ -364,7 +364,8 @@ static int take_in (ctki_hall_t *hall, ctki_peer_t *peer, const ctki_record_t *r
     return 0;
 }
 
-bool ctki_hall_unpack (ctki_hall_t *hall, ctki_inlet_t *inlet)
+/* The inlet is delivered as far as memory allows. True: all of it. */
+static bool unpack (ctki_hall_t *hall, ctki_inlet_t *inlet)
 {
     ctki_peer_t *peer = inlet->flow->peer;
     while (inlet->count > 0) {
@@ -408,7 +409,7 @@ static void keep (ctki_hall_t *hall, ctki_inlet_t *inlet)
 void ctki_hall_receive (ctki_hall_t *hall, ctki_inlet_t *inlet)
 {
     ctki_hall_lock (hall);
-    bool done = !hall->kept && ctki_hall_unpack (hall, inlet);
+    bool done = !hall->kept && unpack (hall, inlet);
     if (!done)
         keep (hall, inlet);
     ctki_hall_unlock (hall);
@@ -419,7 +420,7 @@ void ctki_hall_receive (ctki_hall_t *hall, ctki_inlet_t *inlet)
 /* With the lock held: what was kept for want of memory. */
 static void receive_kept (ctki_hall_t *hall)
 {
-    for (ctki_inlet_t *inlet; (inlet = hall->kept) && ctki_hall_unpack (hall, inlet);) {
+    for (ctki_inlet_t *inlet; (inlet = hall->kept) && unpack (hall, inlet);) {
         ctki_flow_t *flow = inlet->flow;
         hall->kept = inlet->next;
         if (!hall->kept)
@@ -543,7 +544,6 @@ static void take_leave (ctalk_actor_t *actor, uint32_t why, int exit_reason)
 {
     ctki_hall_t *hall = actor->hall;
     ctki_map_remove (&hall->actors, actor->id);
-    actor->ended = true;
     hall->running--;
     clear_line (actor);
     drop_mail (actor);
@@ -702,11 +702,7 @@ int ctki_hall_stop (ctki_hall_t *hall, uint64_t id, int timeout_ms)
         ctki_hall_unlock (hall);
         if (closing)
             ctki_gate_leave (&hall->changed);
-        rc = closing ? ESHUTDOWN : timeout_ms == 0 ? EAGAIN : 0;
-        if (timeout_ms == 0 && !closing)
-            ctki_gate_leave (&hall->changed);
-        else if (rc == 0)
-            rc = ctki_gate_wait (&hall->changed, ticket, deadline_us);
+        rc = closing ? ESHUTDOWN : ctki_gate_wait (&hall->changed, ticket, deadline_us);
         ctki_hall_lock (hall);
         if (rc == EAGAIN && !is_there (hall, id, serial))
             rc = 0;

@@ -161,7 +161,6 @@ struct ctalk_actor {
     ctki_timer_t *timers;
     struct ctki_member *memberships;
     struct ctki_group_watch *group_watches;
-    bool ended;
     struct ctalk_actor *next; /* of those that ended */
 };
 
@@ -286,9 +285,6 @@ int ctki_hall_tell_due (ctki_hall_t *hall, const ctki_due_t *due);
 /* The same, later if there is no memory now; takes the due over (from ctki_alloc). */
 void ctki_hall_owe (ctki_hall_t *hall, ctki_due_t *due);
 
-/* With the lock held: the inlet is delivered as far as memory allows. True: all of it. */
-bool ctki_hall_unpack (ctki_hall_t *hall, ctki_inlet_t *inlet);
-
 /* The router is to look at the time, or before: with the lock held. */
 void ctki_hall_look_at (ctki_hall_t *hall, int64_t at_us);
 
@@ -382,13 +378,12 @@ int ctki_hall_cancel (ctalk_actor_t *actor, uint64_t id);
 void ctki_timers_end (ctalk_actor_t *actor);
 void ctki_hall_run_due (ctki_hall_t *hall, int64_t now_us);
 
-/* ---- groups (hall_groups.c), the first five without the lock */
+/* ---- groups (hall_groups.c), the first four without the lock */
 
 int ctki_hall_join_group (ctalk_actor_t *actor, const char *name);
 int ctki_hall_leave_group (ctalk_actor_t *actor, const char *name);
 int ctki_hall_watch_group (ctalk_actor_t *actor, const char *name, bool on);
 int ctki_hall_members (ctki_hall_t *hall, const char *name, ctalk_address_t *members, size_t capacity);
-void ctki_groups_init (ctki_hall_t *hall);
 
 int ctki_groups_hear (ctki_hall_t *hall, ctalk_pid_t pid, const ctki_notice_t *notice); /* -1: ENOMEM */
 int ctki_groups_peer_up (ctki_hall_t *hall, ctalk_pid_t pid); /* -1: ENOMEM */

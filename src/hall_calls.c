@@ -126,7 +126,7 @@ static void finish (ctki_hall_t *hall, ctki_call_t *call, int state)
     ctki_hall_wake (hall, seat);
 }
 
-/* The caller's own server is told when the answer came from elsewhere. */
+/* The server that was called need not keep the request any more. */
 static void call_over (ctki_hall_t *hall, ctalk_pid_t pid, uint64_t id)
 {
     ctki_notice_t over = {.op = CTKI_CALL_OVER, .a = id};

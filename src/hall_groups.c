@@ -724,13 +724,6 @@ void ctki_groups_end (ctalk_actor_t *actor)
         leave (actor->hall, actor->memberships);
 }
 
-void ctki_groups_init (ctki_hall_t *hall)
-{
-    hall->groups = (ctki_map_t){0};
-    hall->ups = (ctki_map_t){0};
-    hall->groups_due = false;
-}
-
 static void free_group (group_t *group)
 {
     for (size_t i = 0; i < group->count; i++)

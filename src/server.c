@@ -445,7 +445,8 @@ static void add_stats (ctki_peer_t *peer, void *arg)
 {
     ctalk_stats_t *stats = arg;
     uint64_t delivered = ctki_counted (&peer->delivered), abandoned = ctki_counted (&peer->abandoned);
-    uint64_t consumed = ctki_counted (&peer->consumed) + ctki_counted (&peer->consumed_by_actors), lost = ctki_counted (&peer->no_such_actor);
+    uint64_t consumed = ctki_counted (&peer->consumed) + ctki_counted (&peer->consumed_by_actors);
+    uint64_t lost = ctki_counted (&peer->no_such_actor);
     uint64_t accepted = ctki_counted (&peer->accepted), received = ctki_counted (&peer->received);
     stats->accepted += accepted;
     stats->delivered += delivered;

@@ -192,7 +192,6 @@ static void start (unsigned n)
 {
     node_t *node = &nodes[n];
     *node = (node_t){.hall = {.self = (ctalk_pid_t) n}};
-    ctki_groups_init (&node->hall);
     for (unsigned i = 0; i < ACTORS; i++) {
         node->actor[i].hall = &node->hall;
         node->actor[i].id = id_of (i);
