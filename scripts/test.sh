@@ -18,11 +18,13 @@ build_in "$build" all
 build_in "$build" check TESTS=
 raise_descriptors
 
-# One after the other, not side by side: several of them measure.
-say "make check-stress: the quick tests, then the stress tests"
 find "$build" -name '*.trs' -exec rm -f {} +
 status=0
-make -s -C "$build" check-stress VERBOSE=1 || status=$?
+say "make check: the quick tests"
+make -s -C "$build" -j"$(processors)" check VERBOSE=1 || status=$?
+# One after the other, not side by side: several of them measure.
+say "make check-stress-only: the stress tests"
+make -s -C "$build" check-stress-only VERBOSE=1 || status=$?
 
 for kind in stress chaos; do
     if [ -f "$build/tests/$kind.log" ]; then

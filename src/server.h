@@ -64,4 +64,15 @@ static inline void ctki_server_leave_uncancelled (ctalk_server_t *server, int ca
     ctki_cancel_restore (cancel);
 }
 
+/* ---- shared by the files of the public calls */
+
+/* The record of a peer with a reference, made if need be; the own one among them. NULL: errno. Takes the outbox's lock. */
+ctki_peer_t *ctki_server_find (ctalk_server_t *server, ctalk_pid_t pid);
+
+/* Waits until done (arg) says 0 or an errno but EAGAIN; it is asked whenever something has changed. 0, or -1 and errno. */
+int ctki_server_await (ctalk_server_t *server, int timeout_ms, int (*done) (ctalk_server_t *server, void *arg), void *arg);
+
+/* Takes over the reference of a peer that was removed: its figures stay in the sums. Takes the outbox's lock. */
+void ctki_server_remember (ctki_node_t *node, ctki_peer_t *peer);
+
 #endif

@@ -26,7 +26,7 @@ BEGIN {
     layer("src/sock src/mailbox src/ways src/outbox src/inbox src/hall src/node")
     layer("config/")
     layer("actors/")
-    layer("src/server src/server_actors actors/supervisor")
+    layer("src/server actors/supervisor")
     layer("sim/")
     pure = 3                # the second and this one: no socket and no clock; this one no lock either
 }
@@ -39,6 +39,7 @@ function stem (path) {
     sub (/\.[a-z]+$/, "", path)
     sub (/^src\/session_.*/, "src/session", path)
     sub (/^src\/hall_.*/, "src/hall", path)
+    sub (/^src\/server_.*/, "src/server", path)
     if (path in rank) return path
     sub (/\/.*/, "/", path)
     return path

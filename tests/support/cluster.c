@@ -239,9 +239,20 @@ static void check_all (ctki_cluster_t *cluster)
             ck_assert_msg (ctki_cluster_conserved (cluster->server[i], &trouble), "%s", trouble.text);
 }
 
+/* Who closes first does not wait for what others have on the way to it. */
+static void flush_all (ctki_cluster_t *cluster)
+{
+    for (size_t from = 1; from <= cluster->count; from++)
+        for (size_t to = 1; to <= cluster->count; to++)
+            if (from != to && cluster->server[from] && cluster->server[to]
+                && ctalk_server_flush (cluster->server[from], (ctalk_pid_t) to, ctki_test_long_ms ()))
+                ck_assert_msg (errno != EAGAIN, "what %zu sent does not come to %zu", from, to);
+}
+
 void ctki_cluster_close (ctki_cluster_t *cluster)
 {
     ctki_trouble_t trouble = {""};
+    flush_all (cluster);
     check_all (cluster);
     int abandoned = close_running (cluster, ctki_test_long_ms (), &trouble);
     ck_assert_msg (abandoned == 0, "%s", trouble.text);
