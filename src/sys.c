@@ -159,13 +159,21 @@ void ctki_signals_hold (sigset_t *before)
     pthread_sigmask (SIG_BLOCK, &all, before);
 }
 
+/* What has no handler interrupts nothing: it is ignored, or ends or stops the
+ * process. A blocked signal is pending even so, SIGCONT after each stop. */
+static bool is_handled (int number)
+{
+    struct sigaction action;
+    return sigaction (number, NULL, &action) == 0 && action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN;
+}
+
 bool ctki_signals_held (const sigset_t *before)
 {
     sigset_t pending;
     bool some = false;
     sigpending (&pending);
     for (int number = 1; number < NSIG && !some; number++)
-        some = sigismember (&pending, number) == 1 && sigismember (before, number) == 0;
+        some = sigismember (&pending, number) == 1 && sigismember (before, number) == 0 && is_handled (number);
     return some;
 }
 

@@ -61,7 +61,7 @@ int ctki_cancel_disable (void); /* returns what to restore */
 void ctki_cancel_restore (int state);
 
 /* Keeps back the signals that a handler could run for in this thread; *before is
- * what to restore. Whether there is one by now; and restoring. */
+ * what to restore. Whether one with a handler waits by now; and restoring. */
 void ctki_signals_hold (sigset_t *before);
 bool ctki_signals_held (const sigset_t *before);
 void ctki_signals_release (const sigset_t *before);

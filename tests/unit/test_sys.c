@@ -119,6 +119,42 @@ START_TEST (generations)
 }
 END_TEST
 
+/* ---- signals */
+
+static void pass_over (int number)
+{
+    (void) number;
+}
+
+/* Only what a handler could run for is held: not what is ignored, by its nature or on request (a process that was
+ * stopped has SIGCONT pending), and not what was blocked before. */
+START_TEST (held)
+{
+    static const struct {
+        int number;
+        void (*handler) (int);
+        bool blocked, held;
+    } row[] = {{SIGCONT, SIG_DFL, false, false}, {SIGWINCH, SIG_DFL, false, false}, {SIGUSR1, SIG_IGN, false, false},
+               {SIGUSR2, pass_over, true, false},   {SIGUSR2, pass_over, false, true},    {SIGCONT, pass_over, false, true}};
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        struct sigaction action = {.sa_handler = row[i].handler}, was;
+        sigset_t one, before, mask;
+        sigemptyset (&one);
+        sigaddset (&one, row[i].number);
+        ck_assert_int_eq (sigaction (row[i].number, &action, &was), 0);
+        ck_assert_int_eq (pthread_sigmask (row[i].blocked ? SIG_BLOCK : SIG_UNBLOCK, &one, &mask), 0);
+        ctki_signals_hold (&before);
+        ck_assert (!ctki_signals_held (&before));
+        ck_assert_int_eq (pthread_kill (pthread_self (), row[i].number), 0);
+        ck_assert_msg (ctki_signals_held (&before) == row[i].held, "row %zu", i);
+        ctki_signals_release (&before);
+        ck_assert (!ctki_signals_held (&before) || row[i].blocked);
+        ck_assert_int_eq (pthread_sigmask (SIG_SETMASK, &mask, NULL), 0);
+        ck_assert_int_eq (sigaction (row[i].number, &was, NULL), 0);
+    }
+}
+END_TEST
+
 /* ---- the gate */
 
 /* A ball that goes round among threads; each waits for its turn. */
@@ -337,6 +373,7 @@ Suite *ctki_suite_sys (void)
     tcase_add_test (tcase, randoms);
     tcase_add_test (tcase, thread_as_told);
     tcase_add_test (tcase, generations);
+    tcase_add_test (tcase, held);
     tcase_add_loop_test (tcase, no_lost_wake, 2, CROWD + 1);
     tcase_add_test (tcase, one_each);
     tcase_add_test (tcase, tickets);
