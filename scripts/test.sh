@@ -21,7 +21,7 @@ raise_descriptors
 find "$build" -name '*.trs' -exec rm -f {} +
 status=0
 say "make check: the quick tests"
-make -s -C "$build" -j"$(processors)" check VERBOSE=1 || status=$?
+make -s -C "$build" -j"$(tests_at_once)" check VERBOSE=1 || status=$?
 # One after the other, not side by side: several of them measure.
 say "make check-stress-only: the stress tests"
 make -s -C "$build" check-stress-only VERBOSE=1 || status=$?
