@@ -49,6 +49,14 @@ void ctki_router_put_in_order (ctki_router_t *router, inbound_t *inbound, ctki_i
     inbound->last = inlet;
 }
 
+void ctki_router_tell_hall_left (ctki_router_t *router, inbound_t *inbound)
+{
+    inbound->leaves_under = ctki_life_holds (&inbound->life);
+    if (inbound->leaves_under == 0)
+        ctki_hall_peer_gone (&router->node->hall, inbound->peer->pid, CTALK_WHY_CLOSING);
+}
+
+/* Its restart is told, or nobody is to be told any more. */
 static void put_aside (ctki_router_t *router, inbound_t *inbound, uint32_t held_under)
 {
     while (inbound->aside && inbound->aside->held_under == held_under) {
@@ -60,6 +68,12 @@ static void put_aside (ctki_router_t *router, inbound_t *inbound, uint32_t held_
         put (router, inlet);
         if (flow)
             ctki_flow_unhold (&router->node->inbox, flow);
+    }
+    if (held_under == inbound->leaves_under) {
+        inbound->leaves_under = 0;
+        ctki_hall_peer_gone (&router->node->hall, inbound->peer->pid, CTALK_WHY_CLOSING);
+        if (!inbound->in.left) /* it had removed this server, and is back */
+            ctki_router_tell_back (router, inbound);
     }
 }
 
@@ -193,6 +207,15 @@ static void tell_state (ctki_router_t *router, inbound_t *inbound, int state, ui
     }
 }
 
+/* What its sender reported last, if the restarts before it are told. */
+static void tell_reported (ctki_router_t *router, inbound_t *inbound)
+{
+    if (!inbound->unsaid || inbound->life.first)
+        return;
+    inbound->unsaid = false;
+    tell_state (router, inbound, inbound->state, inbound->state_reason);
+}
+
 /* The peer's incarnation is over: told once, and nothing of it comes after it. */
 void ctki_router_tell_left (ctki_router_t *router, inbound_t *inbound, uint32_t reason)
 {
@@ -208,8 +231,8 @@ void ctki_router_tell_left (ctki_router_t *router, inbound_t *inbound, uint32_t 
 static int tell_restart (ctki_router_t *router, inbound_t *inbound, const ctki_restart_t *restart)
 {
     ctki_router_pay_events (router, inbound);
-    if (inbound->owed) /* what was to be told before it has not been */
-        return -1;
+    if (inbound->owed || ctki_hall_keeps (&router->node->hall, inbound->peer->pid))
+        return -1; /* what was to be told before it has not been */
     uint64_t old_inc = restart->old_inc ? restart->old_inc : restart->obits ? restart->obits->old_inc : 0;
     if (old_inc == 0) /* the first one that was seen */
         return 0;
@@ -274,6 +297,7 @@ void ctki_router_ask_sender (ctki_router_t *router, inbound_t *inbound, int64_t 
         question->asked = true;
     }
     tell_restarts (router, inbound, now_us);
+    tell_reported (router, inbound);
 }
 
 /* ---- what the senders report */
@@ -300,7 +324,7 @@ static void on_parted (ctki_router_t *router, inbound_t *inbound)
     if (inbound->in.open && !inbound->in.left)
         ctki_in_end (&inbound->in);
     if (inbound->left_inc != inbound->life.inc)
-        ctki_hall_peer_gone (&router->node->hall, inbound->peer->pid, CTALK_WHY_CLOSING);
+        ctki_router_tell_hall_left (router, inbound);
     ctki_router_tell_left (router, inbound, CTALK_WHY_CLOSING);
 }
 
@@ -337,7 +361,10 @@ static int take_report (ctki_router_t *router, ctki_report_t *report, int64_t no
         end_other_sessions (router, inbound, report->inc, report->alive_us);
     tell_restarts (router, inbound, now_us);
     if (report->epoch == inbound->life.epoch) { /* else it is about a former incarnation */
-        tell_state (router, inbound, report->state, report->reason);
+        inbound->unsaid = true;
+        inbound->state = report->state;
+        inbound->state_reason = report->reason;
+        tell_reported (router, inbound);
         if (report->parted)
             on_parted (router, inbound);
         tell_stuck (router, inbound, report->stuck_ms != 0);

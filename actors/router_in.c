@@ -376,7 +376,7 @@ static void on_left (ctki_router_t *router, inbound_t *inbound, uint32_t reason)
 {
     ctki_peer_t *peer = inbound->peer;
     atomic_store (&peer->left, true);
-    ctki_hall_peer_gone (&router->node->hall, peer->pid, CTALK_WHY_CLOSING);
+    ctki_router_tell_hall_left (router, inbound);
     ctki_router_tell_left (router, inbound, reason);
     if (peer->sender)
         ctki_sender_ring (peer->sender);

@@ -29,6 +29,10 @@ typedef struct ctki_inbound {
     unsigned owed;              /* events that found no memory, or came behind such, by their kind */
     uint32_t owed_reason[CTALK_PEER_ABANDONED + 1];
     bool owed_up;               /* the hall could not be told that it is up */
+    uint32_t leaves_under;      /* the hall is to be told that it left, behind what is aside under this; 0: it is not */
+    bool unsaid;                /* the state that its sender reported is not told: a restart has to be before */
+    int state;                  /* that state, ... */
+    uint32_t state_reason;      /* ... and why */
     uint64_t abandoned;         /* by the peer, and not told yet */
     uint64_t refused_told;      /* the reasons of refusals that were told since the last session opened, a bit each */
     int64_t retry_us;           /* when to try again what found no memory; CTKI_FOREVER: nothing did */
@@ -126,6 +130,9 @@ void ctki_router_hear_inbox (ctki_router_t *router, int64_t now_us);
 int64_t ctki_router_keep_time (ctki_router_t *router, int64_t now_us, bool more);
 
 /* ---- router_events.c */
+
+/* The hall is told that the peer has left, in order with what came of it. */
+void ctki_router_tell_hall_left (ctki_router_t *router, inbound_t *inbound);
 
 /* Into the inbox, or aside behind a restart that is not told yet. */
 void ctki_router_put_in_order (ctki_router_t *router, inbound_t *inbound, ctki_inlet_t *inlet);

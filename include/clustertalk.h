@@ -177,7 +177,8 @@ typedef struct {
     int32_t reason;           /* CTALK_WHY_... */
     char text[64];            /* the same in words, for people */
     /* RESTARTED: of the envelopes that were accepted here for the former process
-     * and not known to be consumed at the last event. */
+     * and not known to be consumed at the last event. The counts have in them what
+     * servers tell each other about actors and groups; the fates do not. */
     uint64_t consumed;  /* taken by its application, since its session began */
     uint64_t received;  /* received there and not known to be taken */
     uint64_t in_doubt;  /* sent, and not known to be received; abandoned */

@@ -432,6 +432,17 @@ static void receive_kept (ctki_hall_t *hall)
         ctki_hall_look_at (hall, ctki_now_us () + CTKI_HALL_RETRY_MS * CTKI_MS);
 }
 
+bool ctki_hall_keeps (ctki_hall_t *hall, ctalk_pid_t pid)
+{
+    ctki_hall_lock (hall);
+    receive_kept (hall);
+    const ctki_inlet_t *inlet = hall->kept;
+    while (inlet && inlet->flow->peer->pid != pid)
+        inlet = inlet->next;
+    ctki_hall_unlock (hall);
+    return inlet != NULL;
+}
+
 /* ---- peers come and go */
 
 /* What was under way when a peer was removed is lost, that flows are over with it. */

@@ -260,6 +260,7 @@ void ctki_hall_receive (ctki_hall_t *hall, ctki_inlet_t *inlet);
  * removed (a CTALK_WHY_...), or another process, before anything of that one. */
 int ctki_hall_peer_up (ctki_hall_t *hall, ctalk_pid_t pid);
 void ctki_hall_peer_gone (ctki_hall_t *hall, ctalk_pid_t pid, uint32_t why);
+bool ctki_hall_keeps (ctki_hall_t *hall, ctalk_pid_t pid); /* something of it is not delivered yet, for want of memory */
 
 /* The router: what is due by the time; returns when to look again. */
 int64_t ctki_hall_tick (ctki_hall_t *hall, int64_t now_us);

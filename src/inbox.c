@@ -641,15 +641,16 @@ int ctki_seat_wait (ctki_inbox_t *inbox, ctki_seat_t *seat, bool lead, bool (*ha
     return rc == EAGAIN && has (arg) ? 0 : rc;
 }
 
-/* One: when more are wanted, the kernel looks through all sleepers of a bucket, of
- * which a process has 16 on two processors (Linux 6.16 and later), and there may be
- * thousands of actors. */
+/* Who leads is not at the gate, though he has a ticket; and having led, he looks
+ * whether it is there. One: when more are wanted, the kernel looks through all
+ * sleepers of a bucket, of which a process has 16 on two processors (Linux 6.16 and
+ * later), and there may be thousands of actors. */
 void ctki_seat_wake (ctki_inbox_t *inbox, ctki_seat_t *seat)
 {
-    if (atomic_load (&seat->gate.waiters) > 0)
-        ctki_gate_open_one (&seat->gate);
     if (atomic_load (&seat->leads))
         rouse (inbox);
+    else if (atomic_load (&seat->gate.waiters) > 0)
+        ctki_gate_open_one (&seat->gate);
 }
 
 /* With the lock held: nearly every receive takes one more envelope of a run, and

@@ -220,6 +220,55 @@ START_TEST (left_and_restarted)
 }
 END_TEST
 
+static int receives (ctalk_actor_t *self, void *arg)
+{
+    ctalk_envelope_t envelope;
+    (void) arg;
+    while (ctalk_actor_recv (self, &envelope, -1) == 0)
+        ctalk_envelope_close (&envelope);
+    return 0;
+}
+
+static bool has_three (void *server)
+{
+    return ctki_cluster_stats (server, 1).received >= 3;
+}
+
+/* What servers tell each other about calls has no fate: only what the application has sent. */
+START_TEST (fates_of_the_application)
+{
+    ctki_ports_take (&ports, 2);
+    ctalk_config_t *config = ctki_cluster_config (2, ports.port, CTKI_OPTIONS ("DownMs", "600000", "SuspectMs", "300000"));
+    ctalk_server_t *one = ctki_cluster_start (1, config), *two = ctki_cluster_start (2, config);
+    ctalk_envelope_t request = {.pid = 2, .msg_id = 8, .to = ctalk_actor_spawn (two, "silent", receives, NULL)}, got;
+    CTKI_SUCCEEDS (ctalk_server_wait_up (one, 1, ctki_test_long_ms ()));
+    watch (one);
+    CTKI_SUCCEEDS (ctalk_server_cut (one, 2, CTALK_IN, true));
+    ctki_traffic_send (one, 2, 7, "never acknowledged");
+    CTKI_FAILS (ETIMEDOUT, ctalk_call (one, &request, &got, 0)); /* and that nobody waits is told */
+    ctki_traffic_expect (two, 1, 7, "never acknowledged");
+    ck_assert (ctki_test_until (has_three, two, ctki_test_long_ms ()));
+    (void) ctalk_server_close (&two, 0);
+    two = ctki_cluster_start (2, config);
+    CTKI_SUCCEEDS (ctalk_server_cut (one, 2, CTALK_IN, false));
+    ctki_traffic_take (one, &got);
+    while (got.kind != CTALK_PEER_RESTARTED) {
+        ctalk_envelope_close (&got);
+        ctki_traffic_take (one, &got);
+    }
+    const ctalk_event_t *event = got.data;
+    ck_assert_uint_eq (event->in_doubt, 3);
+    ck_assert_uint_eq (event->fates, 2);
+    ck_assert (event->fate[0].msg_id == 7 && event->fate[0].to == 0);
+    ck_assert (event->fate[1].msg_id == 8 && event->fate[1].to == request.to);
+    ctalk_envelope_close (&got);
+    (void) ctalk_server_close (&two, 0);
+    (void) ctalk_server_close (&one, 0);
+    ctalk_config_destroy (&config);
+    ctki_ports_release (&ports);
+}
+END_TEST
+
 /* A second process with a pid whose holder lives is refused, both are told why, and the holder is not disturbed;
  * when the holder is gone, the second is let in. */
 START_TEST (duplicate_pid)
@@ -406,6 +455,7 @@ Suite *ctki_suite_events (void)
     ctki_add_test_of_system (tcase, suspect_down_up);
     ctki_add_test_of_system (tcase, states_collapse);
     tcase_add_test (tcase, left_and_restarted);
+    tcase_add_test (tcase, fates_of_the_application);
     tcase_add_test (tcase, duplicate_pid);
     tcase_add_test (tcase, refused);
     tcase_add_test (tcase, refused_once);
