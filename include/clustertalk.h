@@ -811,8 +811,8 @@ CTALK_EXPORT int ctalk_actor_reply (ctalk_actor_t *self, const ctalk_envelope_t 
  * sent, and not answered (an answer that comes later is discarded and counted,
  * never taken for that to another call); ESRCH: there is no such actor, or it
  * ended before it answered; EHOSTDOWN: the peer was down already (nothing was
- * sent then), went down, closed or restarted: whether it did what it was asked
- * is not known; ESHUTDOWN: the own server closes, or the actor is to stop; else
+ * sent then), went down, closed, restarted or was removed: whether it did what it
+ * was asked is not known; ESHUTDOWN: the own server closes, or the actor is to stop; else
  * as ctalk_send (); EINVAL also: CTALK_BROADCAST.
  */
 CTALK_EXPORT int ctalk_actor_call (ctalk_actor_t *self, const ctalk_envelope_t *request, ctalk_envelope_t *reply,
@@ -864,7 +864,8 @@ CTALK_EXPORT int ctalk_actor_monitor (ctalk_actor_t *self, ctalk_pid_t pid, uint
 
 /*
  * Takes that back: nothing about it comes any more, what is in the mailbox
- * already is taken out. -1: ESRCH: nothing was asked, or it was received.
+ * already is taken out. -1: ESRCH: nothing was asked, or it was received; EINVAL;
+ * ESHUTDOWN.
  */
 CTALK_EXPORT int ctalk_actor_unmonitor (ctalk_actor_t *self, ctalk_pid_t pid, uint64_t actor);
 
@@ -883,7 +884,7 @@ CTALK_EXPORT uint64_t ctalk_actor_send_after (ctalk_actor_t *self, int delay_ms,
 /*
  * Ends a timer of this actor: nothing of it comes any more, also when it lies in
  * the own mailbox already. -1: ESRCH: there is no such timer, or it was sent or
- * received.
+ * received; EINVAL; ESHUTDOWN.
  */
 CTALK_EXPORT int ctalk_actor_cancel (ctalk_actor_t *self, uint64_t timer);
 
@@ -903,7 +904,7 @@ CTALK_EXPORT int ctalk_actor_stop (ctalk_server_t *server, uint64_t actor, int t
 typedef struct {
     const char *name; /* NULL: none; else copied */
     ctalk_actor_fn *fn;
-    void *arg;           /* must live as long as the supervisor */
+    void *arg;           /* must live as long as the supervisor, and as a child that it leaves behind */
     int stop_timeout_ms; /* how long it may take to stop; -1: for ever */
     uint32_t reserved;   /* 0 */
 } ctalk_child_t;
@@ -975,7 +976,7 @@ CTALK_EXPORT int ctalk_group_members (ctalk_server_t *server, const char *group,
 /*
  * Sends to every member; pid and to of the envelope are not looked at. Returns
  * to how many it went: those that had no room within the timeout did not get it
- * (errno says EAGAIN then). -1, and it went to nobody: as ctalk_send (). 0: the
+ * (errno says EAGAIN then, or why the last of them did not get it). -1, and it went to nobody: as ctalk_send (). 0: the
  * group has no members.
  */
 CTALK_EXPORT int ctalk_group_send (ctalk_server_t *server, const char *group, const ctalk_envelope_t *envelope,
