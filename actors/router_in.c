@@ -131,6 +131,7 @@ static inbound_t *revive (ctki_router_t *router, ctki_peer_t *peer, inbound_t **
         flow->byte = inbound->in.received_byte - inbound->in.partial_charge;
         flow->frames = inbound->in.expected - 1 - inbound->in.partial_frames;
     }
+    flow->number = inbound->in.inc;
     inbound->flow = flow;
     inbound->spare = spare;
     *tomb = inbound->next;
@@ -256,6 +257,7 @@ static void begin_session (ctki_router_t *router, inbound_t *inbound, int64_t no
 {
     ctki_flow_release (&router->node->inbox, inbound->flow);
     inbound->flow = inbound->spare;
+    inbound->flow->number = inbound->in.inc;
     inbound->spare = NULL;
     inbound->refused = CTALK_WHY_NONE;
     inbound->refused_told = 0;

@@ -100,6 +100,15 @@ int ctki_hall_tell (ctki_hall_t *hall, ctalk_pid_t pid, const ctki_notice_t *not
     return hall->dues ? -1 : tell (hall, pid, notice);
 }
 
+int ctki_hall_tell_credit (const ctalk_actor_t *actor, const ctki_flow_in_t *flow, uint64_t limit)
+{
+    uint8_t number[CTKI_FLOW_NUMBER_BYTES];
+    ctki_notice_t notice = {.op = CTKI_CREDIT, .a = actor->id, .b = limit, .text = (const char *) number,
+                            .text_size = sizeof number};
+    ctki_put64 (number, flow->number);
+    return ctki_hall_tell (actor->hall, flow->pid, &notice);
+}
+
 int ctki_hall_tell_due (ctki_hall_t *hall, const ctki_due_t *due)
 {
     ctki_notice_t notice = {.op = due->op, .a = due->a, .b = due->b};
@@ -247,24 +256,33 @@ int ctki_hall_pass (ctki_hall_t *hall, const ctalk_envelope_t *envelope, int tim
 
 /* ---- delivery from a peer, by the router */
 
-/* A peer hears again what it may send: it may have forgotten, or never have heard it. -1: ENOMEM. */
+/* A peer hears again what it may send: it may never have heard it. -1: ENOMEM. */
 static int tell_grants (ctki_hall_t *hall, ctalk_pid_t pid)
 {
     for (size_t i = 0; i < hall->actors.capacity; i++) {
         ctalk_actor_t *actor = hall->actors.slots[i].value;
         for (ctki_flow_in_t *flow = actor ? actor->flows : NULL; flow; flow = flow->next) {
-            ctki_notice_t notice = {.op = CTKI_CREDIT, .a = actor->id, .b = flow->granted};
             if (flow->pid == pid && !flow->over && flow->granted > CTKI_CREDIT_BYTES
-                && ctki_hall_tell (hall, pid, &notice))
+                && ctki_hall_tell_credit (actor, flow, flow->granted))
                 return -1;
         }
     }
     return 0;
 }
 
-/* -1: ENOMEM, nothing was done. */
-static int hear (ctki_hall_t *hall, ctki_peer_t *peer, const uint8_t *data, size_t size)
+/* The peer counts anew what it sends to the actors here. */
+static void end_flows_of (ctki_hall_t *hall, ctalk_pid_t pid)
 {
+    for (size_t i = 0; i < hall->actors.capacity; i++) {
+        if (hall->actors.slots[i].value)
+            ctki_flows_in_peer_gone (hall->actors.slots[i].value, pid);
+    }
+}
+
+/* -1: ENOMEM, nothing was done. */
+static int hear (ctki_hall_t *hall, ctki_flow_t *flow, const uint8_t *data, size_t size)
+{
+    ctki_peer_t *peer = flow->peer;
     ctki_notice_t notice;
     if (!ctki_notice_decode (&notice, data, size)) {
         ctki_count (&peer->malformed, 1);
@@ -272,10 +290,10 @@ static int hear (ctki_hall_t *hall, ctki_peer_t *peer, const uint8_t *data, size
     }
     switch (notice.op) {
     case CTKI_CREDIT:
-        return ctki_outbox_grant (hall->outbox, peer->pid, notice.a, notice.b);
+        return ctki_outbox_grant (hall->outbox, peer->pid, notice.a, ctki_notice_flow (&notice), notice.b);
     case CTKI_GONE:
         ctki_outbox_forget (hall->outbox, peer->pid, notice.a);
-        return notice.a ? 0 : tell_grants (hall, peer->pid); /* it has forgotten those, too */
+        break;
     case CTKI_NO_ANSWER:
         ctki_call_failed (hall, notice.a, ESRCH);
         break;
@@ -295,6 +313,10 @@ static int hear (ctki_hall_t *hall, ctki_peer_t *peer, const uint8_t *data, size
     case CTKI_TELL_ALL:
     case CTKI_TOLD_ALL:
         return ctki_groups_hear (hall, peer->pid, &notice);
+    case CTKI_ANEW:
+        end_flows_of (hall, peer->pid);
+        flow->number = notice.a;
+        break;
     }
     return 0;
 }
@@ -312,9 +334,10 @@ static int refuse (ctki_hall_t *hall, ctki_peer_t *peer, const ctki_record_t *re
     return 0;
 }
 
-static int to_actor (ctalk_actor_t *actor, ctki_peer_t *peer, const ctalk_envelope_t *envelope)
+static int to_actor (ctalk_actor_t *actor, ctki_flow_t *from, const ctalk_envelope_t *envelope)
 {
-    ctki_flow_in_t *flow = ctki_flow_in_of (actor, peer->pid);
+    ctki_peer_t *peer = from->peer;
+    ctki_flow_in_t *flow = ctki_flow_in_of (actor, peer->pid, from->number);
     ctki_letter_t *letter = flow ? ctki_alloc (sizeof *letter) : NULL;
     if (!letter || (ctki_id_is_call (envelope->from) && ctki_request_add (actor, peer->pid, envelope->from))) {
         ctki_free (letter);
@@ -331,9 +354,10 @@ static int to_actor (ctalk_actor_t *actor, ctki_peer_t *peer, const ctalk_envelo
 
 /* One envelope, which holds a reference of its memory: it goes with it. -1: ENOMEM,
  * nothing was done. */
-static int take_in (ctki_hall_t *hall, ctki_peer_t *peer, const ctki_record_t *record, const uint8_t *data, size_t size,
+static int take_in (ctki_hall_t *hall, ctki_flow_t *flow, const ctki_record_t *record, const uint8_t *data, size_t size,
                     ctki_buf_t *buf)
 {
+    ctki_peer_t *peer = flow->peer;
     ctalk_envelope_t envelope = {.pid = peer->pid, .msg_id = record->msg_id, .data = data, .size = size,
                                  .to = record->to, .from = record->from, .lease = buf,
                                  .flags = record->flags & CTKI_R_BROADCAST ? CTALK_WAS_BROADCAST : 0};
@@ -349,7 +373,7 @@ static int take_in (ctki_hall_t *hall, ctki_peer_t *peer, const ctki_record_t *r
         return 0;
     }
     if (record->to == CTKI_SYSTEM) {
-        if (hear (hall, peer, data, size))
+        if (hear (hall, flow, data, size))
             return -1;
         ctki_count (&peer->consumed_by_actors, 1);
         ctki_buf_release (buf, 1);
@@ -357,7 +381,7 @@ static int take_in (ctki_hall_t *hall, ctki_peer_t *peer, const ctki_record_t *r
     }
     ctalk_actor_t *actor = ctki_map_get (&hall->actors, record->to);
     if (actor)
-        return to_actor (actor, peer, &envelope);
+        return to_actor (actor, flow, &envelope);
     if (refuse (hall, peer, record))
         return -1;
     ctki_buf_release (buf, 1);
@@ -367,7 +391,6 @@ static int take_in (ctki_hall_t *hall, ctki_peer_t *peer, const ctki_record_t *r
 /* The inlet is delivered as far as memory allows. True: all of it. */
 static bool unpack (ctki_hall_t *hall, ctki_inlet_t *inlet)
 {
-    ctki_peer_t *peer = inlet->flow->peer;
     while (inlet->count > 0) {
         ctki_record_t record = inlet->record;
         size_t head = 0, size = inlet->left, whole = size;
@@ -378,7 +401,7 @@ static bool unpack (ctki_hall_t *hall, ctki_inlet_t *inlet)
             whole = head + ctki_record_pad (record.len);
         }
         if (record.to != 0) {
-            if (take_in (hall, peer, &record, inlet->at + head, size, inlet->buf))
+            if (take_in (hall, inlet->flow, &record, inlet->at + head, size, inlet->buf))
                 return false;
             inlet->count--;
             inlet->unpacked++;
@@ -481,10 +504,7 @@ static void forget_peer (ctki_hall_t *hall, ctalk_pid_t pid, uint32_t why)
         ctki_requests_peer_gone (hall, pid);
         ctki_watchers_peer_gone (hall, pid);
     }
-    for (size_t i = 0; i < hall->actors.capacity; i++) {
-        if (hall->actors.slots[i].value)
-            ctki_flows_in_peer_gone (hall->actors.slots[i].value, pid);
-    }
+    end_flows_of (hall, pid);
 }
 
 void ctki_hall_peer_gone (ctki_hall_t *hall, ctalk_pid_t pid, uint32_t why)

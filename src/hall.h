@@ -60,7 +60,8 @@ typedef struct ctki_flow_in {
     ctki_due_t due; /* first: that it is over is owed when the actor ends */
     struct ctki_flow_in *next; /* of the actor */
     ctalk_pid_t pid;
-    bool over; /* the peer is another process now: freed when all of it was taken */
+    uint64_t number; /* from which envelope on the peer counts, see notice.h */
+    bool over; /* the peer counts anew: freed when all of it was taken */
     uint64_t received, consumed, granted; /* charge, since the flow began */
     uint64_t pending; /* the actor's own thread's: taken, and not in `consumed` yet */
 } ctki_flow_in_t;
@@ -280,6 +281,9 @@ int ctki_hall_deliver (ctki_hall_t *hall, ctki_letter_t *letter, ctalk_actor_t *
  * any more. */
 int ctki_hall_tell (ctki_hall_t *hall, ctalk_pid_t pid, const ctki_notice_t *notice);
 
+/* The same: how much a flow may be in all. */
+int ctki_hall_tell_credit (const ctalk_actor_t *actor, const ctki_flow_in_t *flow, uint64_t limit);
+
 /* What is owed, ahead of all else. -1: no memory. */
 int ctki_hall_tell_due (ctki_hall_t *hall, const ctki_due_t *due);
 
@@ -325,9 +329,9 @@ bool ctki_mail_drop (ctalk_actor_t *actor, ctalk_kind_t kind, ctalk_pid_t pid, u
 /* The actor ends, with the hall's lock held: all letters that are left. */
 ctki_letters_t ctki_mail_empty (ctalk_actor_t *actor);
 
-/* With the hall's lock held: the flow from a peer to an actor, made if need be
- * (NULL: ENOMEM); gives it more credit if that is due; it is over. */
-ctki_flow_in_t *ctki_flow_in_of (ctalk_actor_t *actor, ctalk_pid_t pid);
+/* With the hall's lock held: the flow from a peer to an actor, made if need be, of
+ * this number (NULL: ENOMEM); gives it more credit if that is due; it is over. */
+ctki_flow_in_t *ctki_flow_in_of (ctalk_actor_t *actor, ctalk_pid_t pid, uint64_t number);
 void ctki_flow_in_grant (ctalk_actor_t *actor, ctki_flow_in_t *flow);
 void ctki_flows_in_peer_gone (ctalk_actor_t *actor, ctalk_pid_t pid);
 

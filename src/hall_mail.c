@@ -161,7 +161,7 @@ void ctki_mail_serve (ctalk_actor_t *actor)
 
 /* ---- flows */
 
-ctki_flow_in_t *ctki_flow_in_of (ctalk_actor_t *actor, ctalk_pid_t pid)
+ctki_flow_in_t *ctki_flow_in_of (ctalk_actor_t *actor, ctalk_pid_t pid, uint64_t number)
 {
     ctki_flow_in_t *flow = actor->flows;
     while (flow && (flow->over || flow->pid != pid))
@@ -169,6 +169,7 @@ ctki_flow_in_t *ctki_flow_in_of (ctalk_actor_t *actor, ctalk_pid_t pid)
     if (flow || !(flow = ctki_alloc_zero (sizeof *flow)))
         return flow;
     flow->pid = pid;
+    flow->number = number;
     flow->granted = CTKI_CREDIT_BYTES;
     flow->next = actor->flows;
     actor->flows = flow;
@@ -182,10 +183,9 @@ void ctki_flow_in_grant (ctalk_actor_t *actor, ctki_flow_in_t *flow)
 {
     uint64_t share = CTKI_MAX (actor->limit / (actor->flows_count + 1), (uint64_t) CTKI_CREDIT_BYTES);
     uint64_t limit = flow->consumed + share;
-    ctki_notice_t notice = {.op = CTKI_CREDIT, .a = actor->id, .b = limit};
     if (flow->over || limit < flow->granted + share / 2)
         return;
-    if (ctki_hall_tell (actor->hall, flow->pid, &notice) == 0)
+    if (ctki_hall_tell_credit (actor, flow, limit) == 0)
         flow->granted = limit;
     else {
         actor->hall->grants_due = true;

@@ -26,6 +26,7 @@ typedef struct ctki_flow {
     ctki_peer_t *peer;
     unsigned refs; /* under the inbox's lock, as all below */
     bool local;    /* envelopes of the server to itself */
+    uint64_t number; /* the router's: what the peer's flows to actors are called now, see notice.h */
     uint64_t consumed, byte, frames;
     uint64_t wake_byte, wake_frame; /* from here on the router wants to know */
     bool listed;

@@ -22,7 +22,7 @@
 enum { CTKI_NOTICE_BYTES = 24, CTKI_NAME_BYTES = 255 /* the longest name of an actor or a group */ };
 
 typedef enum {
-    CTKI_CREDIT = 1, /* the actor a may be sent a charge of b in all, since its flow began */
+    CTKI_CREDIT = 1, /* the actor a may be sent a charge of b in all, since its flow began; text: the number of that */
     CTKI_GONE,       /* there is no actor a (any more): its flow is over; 0: all flows are, as their receiver had
                         removed the other server and is back */
     CTKI_NO_ANSWER,  /* nobody will answer the call a */
@@ -33,7 +33,8 @@ typedef enum {
     CTKI_JOINED,     /* the actor a is a member of the group that text names */
     CTKI_LEFT,       /* it is not */
     CTKI_TELL_ALL,   /* all members there are follow, ... */
-    CTKI_TOLD_ALL    /* ... and that was all */
+    CTKI_TOLD_ALL,   /* ... and that was all */
+    CTKI_ANEW        /* all that follows for actors are new flows, of the number a */
 } ctki_op_t;
 
 typedef struct {
@@ -42,6 +43,15 @@ typedef struct {
     const char *text; /* not terminated */
     size_t text_size;
 } ctki_notice_t;
+
+/* The number of the flow that a CREDIT is for, as its text; 0: it has none. It says from which envelope on the
+ * sender counts: the incarnation of its process, or what ANEW said since. */
+enum { CTKI_FLOW_NUMBER_BYTES = 8 };
+
+static inline uint64_t ctki_notice_flow (const ctki_notice_t *notice)
+{
+    return notice->text_size >= CTKI_FLOW_NUMBER_BYTES ? ctki_get64 ((const uint8_t *) notice->text) : 0;
+}
 
 /* Writes a notice; returns its size. The text is at most CTKI_NAME_BYTES long. */
 size_t ctki_notice_encode (const ctki_notice_t *notice, uint8_t bytes[CTKI_NOTICE_BYTES + CTKI_NAME_BYTES]);

@@ -140,6 +140,11 @@ static void use_credits (const ctki_crowd_t *crowd, const ctalk_envelope_t *enve
 
 /* ---- the way on, with the lock held */
 
+static inline void reserve (ctki_peer_t *peer, uint64_t charge)
+{
+    ctki_count_locked (&peer->admitted_bytes, charge);
+}
+
 /* What an admitted envelope goes to: a peer, or a crowd. */
 typedef struct {
     ctki_peer_t *peer;
@@ -206,6 +211,37 @@ static int enqueue (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, des
     return 0;
 }
 
+/* All that is sent to the actors of a peer from now on is counted anew, and so it is
+ * there: that stands ahead of it. The first flows of a process need no word, they
+ * have its incarnation. 0, or ENOMEM. */
+static int begin_flows (ctki_outbox_t *outbox, ctki_peer_t *peer)
+{
+    uint8_t bytes[CTKI_NOTICE_BYTES + CTKI_NAME_BYTES];
+    uint64_t number = outbox->incarnation + outbox->anew;
+    ctki_notice_t notice = {.op = CTKI_ANEW, .a = number};
+    ctalk_envelope_t envelope = {.pid = peer->pid, .to = CTKI_SYSTEM, .data = bytes};
+    dest_t dest = {.peer = peer};
+    if (CTKI_LIKELY (peer->flows))
+        return 0;
+    if (outbox->anew > 0) {
+        envelope.size = ctki_notice_encode (&notice, bytes);
+        if (enqueue (outbox, &envelope, &dest, NULL))
+            return ENOMEM;
+        reserve (peer, envelope.size + CTKI_CHARGE_BYTES);
+    }
+    peer->flows = number;
+    return 0;
+}
+
+/* The same for each that an envelope for an actor goes to. */
+static int begin_all_flows (ctki_outbox_t *outbox, const dest_t *dest)
+{
+    int rc = dest->peer ? begin_flows (outbox, dest->peer) : 0;
+    for (size_t i = 0; dest->crowd && i < dest->crowd->count && rc == 0; i++)
+        rc = begin_flows (outbox, dest->crowd->peer[i]);
+    return rc;
+}
+
 static void unreserve (const dest_t *dest, const ctalk_envelope_t *envelope)
 {
     uint64_t charge = envelope->size + CTKI_CHARGE_BYTES;
@@ -223,8 +259,10 @@ static int pass_on (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, des
 {
     if (dest->crowd && dest->crowd->count == 0)
         return 0;
-    int rc = dest->peer && dest->peer == outbox->self ? deliver_locally (outbox, envelope, body)
-                                                      : enqueue (outbox, envelope, dest, body);
+    bool local = dest->peer && dest->peer == outbox->self;
+    int rc = !local && ctki_id_is_actor (envelope->to) ? begin_all_flows (outbox, dest) : 0;
+    if (rc == 0)
+        rc = local ? deliver_locally (outbox, envelope, body) : enqueue (outbox, envelope, dest, body);
     if (rc)
         unreserve (dest, envelope);
     dest->used = rc == 0;
@@ -332,11 +370,6 @@ static inline bool has_room (const ctki_outbox_t *outbox, ctki_peer_t *peer)
         return true;
     peer->room_bytes = atomic_load (&peer->settled_bytes) + outbox->queue_bytes;
     return admitted < peer->room_bytes;
-}
-
-static inline void reserve (ctki_peer_t *peer, uint64_t charge)
-{
-    ctki_count_locked (&peer->admitted_bytes, charge);
 }
 
 typedef enum { TAKES, LACKS, PASSED_OVER } judgement_t;
@@ -520,6 +553,7 @@ void ctki_outbox_settled (ctki_outbox_t *outbox, ctki_peer_t *peer, int64_t char
 void ctki_outbox_drop (ctki_outbox_t *outbox, ctki_peer_t *peer)
 {
     peer->removed = true;
+    outbox->anew++; /* should it come back, it may count on from what it has */
     for (waiter_t *waiter = outbox->first, *next; waiter; waiter = next) {
         next = waiter->next;
         if (waiter->peer == peer)
@@ -798,7 +832,7 @@ static inline bool send_at_once (ctki_outbox_t *outbox, const ctalk_envelope_t *
     ctki_credit_t *credit = NULL;
     if (CTKI_UNLIKELY (envelope->to != 0) && ctki_id_is_actor (envelope->to)) {
         credit = ctki_map_get (&peer->credits, envelope->to);
-        if (!credit || credit->standing > 0 || !has_credit (credit))
+        if (!credit || credit->standing > 0 || !has_credit (credit) || !peer->flows)
             return false;
     }
     if (peer->standing > 0 || atomic_load_explicit (&peer->removed, memory_order_relaxed)
@@ -906,13 +940,16 @@ void ctki_outbox_wake_router (ctki_outbox_t *outbox)
     wake_router (outbox);
 }
 
-/* One that is not there was not kept when its flow began anew, or is the record of
- * a peer that has returned: the other side does not say it again. */
-int ctki_outbox_grant (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor, uint64_t limit)
+/* One that is for other flows was granted to a process that is dead, or before all
+ * began anew: what it counts from is not what is counted from here. One that is not
+ * there was not kept when its flow began anew: the other side does not say it again. */
+int ctki_outbox_grant (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor, uint64_t flows, uint64_t limit)
 {
     int rc = 0;
     ctki_outbox_lock (outbox);
     ctki_peer_t *peer = ctki_id_is_actor (actor) ? ctki_route_peek (&outbox->route, pid) : NULL;
+    if (peer && peer->flows != flows)
+        peer = NULL;
     ctki_credit_t *credit = peer ? credit_of (peer, actor) : NULL;
     if (peer && !credit)
         rc = -1;
@@ -931,6 +968,10 @@ void ctki_outbox_forget (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor)
     ctki_credit_t *credit = peer && actor ? ctki_map_get (&peer->credits, actor) : NULL;
     if (credit)
         reset_credit (peer, credit);
+    if (peer && !actor) {
+        peer->flows = 0;
+        outbox->anew++;
+    }
     /* Those that are not kept make others move: a pass ends when it finds none. */
     for (bool some = peer && !actor; some;) {
         some = false;

@@ -43,6 +43,8 @@ typedef struct ctki_outbox {
     ctki_flow_t *local;  /* what the server sent to itself */
     ctki_peer_t *self;   /* the figures of that */
     uint64_t queue_bytes, message_bytes;
+    uint64_t incarnation; /* of this process: the number of its first flows to actors; ... */
+    uint64_t anew;        /* ... and how often some began anew since */
     size_t copy_bytes; /* payloads from here on are not copied into a batch */
     bool closing;
     struct ctki_waiter *first, *last; /* the line */
@@ -54,7 +56,7 @@ typedef struct ctki_outbox {
     ctki_count_t rung;
 } ctki_outbox_t;
 
-/* The route, queue_bytes, message_bytes, local and self are set by the caller. */
+/* The route, queue_bytes, message_bytes, incarnation, local and self are set by the caller. */
 void ctki_outbox_init (ctki_outbox_t *outbox, ctki_pool_t *pool, size_t run_limit, ctki_bell_t *bell,
                        ctki_inbox_t *inbox);
 void ctki_outbox_fini (ctki_outbox_t *outbox);
@@ -87,10 +89,11 @@ int ctki_outbox_check (const ctki_outbox_t *outbox, const ctalk_envelope_t *enve
 
 /* ---- credit for the actors of peers */
 
-/* An actor of this peer may be sent so much since its flow began. -1: ENOMEM. */
-int ctki_outbox_grant (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor, uint64_t limit);
+/* An actor of this peer may be sent so much since the flow of that number began. -1: ENOMEM. */
+int ctki_outbox_grant (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor, uint64_t flows, uint64_t limit);
 
-/* Its flow is over: what is sent from now on begins another one. actor 0: all of them. */
+/* Its flow is over: what is sent from now on begins another one. actor 0: all of them,
+ * and the peer is told so ahead of what is sent to its actors next. */
 void ctki_outbox_forget (ctki_outbox_t *outbox, ctalk_pid_t pid, uint64_t actor);
 
 /* The router: all that was sent since the last time, in order; false: nothing. */

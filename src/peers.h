@@ -43,8 +43,9 @@ struct ctki_inlet;
 struct ctki_ways;
 
 /* What may be sent to one actor of a peer: its server grants it as the actor takes
- * what came. sent counts from when the other side began to count, or later: what
- * is lost with a restart leaves more room than there is, once, never less. */
+ * what came. sent counts from when the other side began to count, or later (when
+ * the actor ended): that leaves more room than there is, by what was under way,
+ * never less. */
 typedef struct {
     uint64_t actor;
     uint64_t sent, limit; /* charge */
@@ -68,6 +69,7 @@ typedef struct ctki_peer {
     char *endpoint;              /* where to connect; NULL: not known yet (its port is the system's choice) */
     atomic_bool removed;         /* no longer in the cluster; read without the lock, too */
     ctki_map_t credits;          /* what may be sent to its actors: id to ctki_credit_t */
+    uint64_t flows;              /* the number of the flows to them, see notice.h; 0: new ones are to begin */
 
     /* The router's alone. */
     struct ctki_sender *sender; /* NULL: not started */

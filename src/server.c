@@ -165,6 +165,7 @@ static int make_node (ctalk_server_t *server, size_t index)
     ctki_route_init (&outbox->route, listed_endpoint, server);
     outbox->queue_bytes = options->queue_bytes;
     outbox->message_bytes = options->max_message_bytes;
+    outbox->incarnation = node->setup.inc;
     ctki_hall_init (&node->hall, node->setup.self, &node->inbox, outbox, options->mailbox_bytes);
     node->hall.pool = ctki_pool_new (CTKI_LETTER_BYTES, CTKI_LETTERS_KEPT);
     if (!node->hall.pool)

@@ -49,16 +49,16 @@ static void flush (ctalk_pid_t from, ctalk_pid_t to)
     CTKI_SUCCEEDS (ctalk_server_flush (cluster.server[from], to, ctki_test_long_ms ()));
 }
 
-/* The same from server 1, and until no more credit comes: what an envelope of other's overtakes not is known when that
- * has come, several times for nothing. */
+/* The same from sender's server, and until no more credit comes: what an envelope of other's overtakes not is known when
+ * that has come, several times for nothing. */
 static int64_t fill_up (const ctki_puppet_t *to, int64_t first)
 {
     int64_t count = 0;
     for (int idle = 0; idle < 3; idle++) {
-        int64_t more = fill (cluster.server[1], to, first + count);
+        int64_t more = fill (sender.server, to, first + count);
         count += more;
         idle = more ? -1 : idle;
-        flush (1, to->pid);
+        flush (sender.pid, to->pid);
         ctki_puppet_tell (&other, &sender, 0, "what came before is known");
         ctki_puppet_expect (&sender, other.pid, other.id, 0, "what came before is known");
     }
@@ -384,18 +384,24 @@ START_TEST (over_a_cut)
 }
 END_TEST
 
+/* Two servers that can be started again. */
+static void open_on_ports (ctki_ports_t *ports, const char *const *options)
+{
+    ctki_ports_take (ports, 2);
+    memset (&cluster, 0, sizeof cluster);
+    cluster.config = ctki_cluster_config (2, ports->port, options);
+    cluster.count = 2;
+    for (ctalk_pid_t pid = 1; pid <= 2; pid++)
+        cluster.server[pid] = ctki_cluster_start (pid, cluster.config);
+    ctki_cluster_wait_up (&cluster);
+}
+
 /* A peer that was restarted has new credit for its actors, and gives it; who waited for credit with the former one goes
  * on. */
 START_TEST (over_a_restart)
 {
     ctki_ports_t ports;
-    ctki_ports_take (&ports, 2);
-    memset (&cluster, 0, sizeof cluster);
-    cluster.config = ctki_cluster_config (2, ports.port, CTKI_OPTIONS (SMALL_MAILBOX));
-    cluster.count = 2;
-    for (ctalk_pid_t pid = 1; pid <= 2; pid++)
-        cluster.server[pid] = ctki_cluster_start (pid, cluster.config);
-    ctki_cluster_wait_up (&cluster);
+    open_on_ports (&ports, CTKI_OPTIONS (SMALL_MAILBOX));
     ctki_puppet_start (&sender, cluster.server[1], NULL);
     ctki_puppet_start (&receiver, cluster.server[2], "receiver");
     ctki_puppet_start (&other, cluster.server[2], NULL);
@@ -423,6 +429,80 @@ START_TEST (over_a_restart)
     int64_t count = fill (cluster.server[1], &receiver, 0);
     ck_assert_int_ge (count, 1);
     take (&receiver, 0, count);
+    ctki_puppets_end ();
+    (void) ctki_cluster_close_abandoning (&cluster, ctki_test_long_ms ());
+    ctki_ports_release (&ports);
+}
+END_TEST
+
+/* receiver is on server 1, sender on server 2; what receiver took of that is far more than its mailbox holds, and what
+ * lies there is as much as that had credit for. Returns how many those are; *number counts what was sent. */
+static int64_t send_far_more (int64_t *number)
+{
+    int64_t count = (int64_t) ctki_test_count (20000);
+    ctki_puppet_start (&receiver, cluster.server[1], "receiver");
+    ctki_puppet_start (&other, cluster.server[1], NULL);
+    ctki_puppet_start (&sender, cluster.server[2], NULL);
+    for (int64_t i = 0; i < count; i++) {
+        ctalk_envelope_t envelope = envelope_to (&receiver, i);
+        CTKI_SUCCEEDS (ctalk_send (cluster.server[2], &envelope, ctki_test_long_ms ()));
+        if (i >= 10)
+            take (&receiver, i - 10, 1);
+    }
+    take (&receiver, count - 10, 10);
+    int64_t left = fill_up (&receiver, count);
+    *number = count + left;
+    return left;
+}
+
+/* Credit that was granted to a process that is dead is not its successor's: that has what the mailbox has room for. */
+START_TEST (granted_to_the_dead)
+{
+    ctki_ports_t ports;
+    int64_t number, left;
+    open_on_ports (&ports, CTKI_OPTIONS (SMALL_MAILBOX, "DownMs", ctki_test_ms_text (60000)));
+    left = send_far_more (&number);
+    CTKI_SUCCEEDS (ctalk_server_cut (cluster.server[1], 2, CTALK_IN | CTALK_OUT, true));
+    ctki_puppet_leave (&sender, 0);
+    (void) ctalk_server_close (&cluster.server[2], 0);
+    ctki_puppet_forget (&sender);
+    take (&receiver, number - left, left); /* grants */
+    cluster.server[2] = ctki_cluster_start (2, cluster.config);
+    ctki_puppet_start (&sender, cluster.server[2], NULL);
+    CTKI_SUCCEEDS (ctalk_server_cut (cluster.server[1], 2, CTALK_IN | CTALK_OUT, false));
+    ctki_cluster_wait_up (&cluster);
+    int64_t count = fill_up (&receiver, 0);
+    ck_assert_int_ge (count, room (FIRST_CREDIT));
+    ck_assert_int_le (count, room (BOUND));
+    take (&receiver, 0, count);
+    ctki_puppets_end ();
+    (void) ctki_cluster_close_abandoning (&cluster, ctki_test_long_ms ());
+    ctki_ports_release (&ports);
+}
+END_TEST
+
+/* The same when the sender's server removes the other one, which does not hear of it, and adds it again: what it had
+ * sent before does not count any more, what it may send does not either. And the credit grows again. */
+START_TEST (granted_before_a_removal)
+{
+    ctki_ports_t ports;
+    int64_t number, left;
+    open_on_ports (&ports, CTKI_OPTIONS (SMALL_MAILBOX, "DownMs", ctki_test_ms_text (60000)));
+    left = send_far_more (&number);
+    char endpoint[100];
+    (void) snprintf (endpoint, sizeof endpoint, "%s", ctalk_server_endpoint (cluster.server[1]));
+    CTKI_SUCCEEDS (ctalk_server_cut (cluster.server[1], 2, CTALK_IN | CTALK_OUT, true));
+    CTKI_SUCCEEDS (ctalk_server_remove_peer (cluster.server[2], 1));
+    take (&receiver, number - left, left);
+    CTKI_SUCCEEDS (ctalk_server_add_peer (cluster.server[2], 1, endpoint));
+    CTKI_SUCCEEDS (ctalk_server_cut (cluster.server[1], 2, CTALK_IN | CTALK_OUT, false));
+    ctki_cluster_wait_up (&cluster);
+    for (int round = 0; round < 3; round++) {
+        int64_t count = fill_up (&receiver, 0);
+        ck_assert_int_ge (count, room (FIRST_CREDIT));
+        ck_assert_int_le (count, room (BOUND));
+        take (&receiver, 0, count);
+    }
     ctki_puppets_end ();
     (void) ctki_cluster_close_abandoning (&cluster, ctki_test_long_ms ());
     ctki_ports_release (&ports);
@@ -465,6 +545,8 @@ Suite *ctki_suite_credit (void)
     tcase_add_test (tcase, broadcast_without_credit);
     tcase_add_test (tcase, over_a_cut);
     tcase_add_test (tcase, over_a_restart);
+    tcase_add_test (tcase, granted_to_the_dead);
+    tcase_add_test (tcase, granted_before_a_removal);
     tcase_add_test (tcase, counters_agree);
     suite_add_tcase (suite, tcase);
     return suite;

@@ -28,6 +28,7 @@ enum {
     LOG_MOST = 100000,
     ACTOR = 70,
     OTHER = 71,
+    INCARNATION = 1234,
     STEPS = 30000,
     SENDERS = 4,
     SENDS = 4000
@@ -42,6 +43,7 @@ static ctki_outbox_t outbox;
 /* What the router saw, in order. */
 static struct {
     size_t count;
+    uint64_t anew[PEERS + 1]; /* the number of the flows that were last said to begin */
     struct {
         ctalk_pid_t pid;
         int64_t number;
@@ -71,9 +73,11 @@ static void set_up (void)
         ck_assert_int_eq (ctki_route_list (&outbox.route, pid, 0), 0);
     outbox.queue_bytes = QUEUE_BYTES;
     outbox.message_bytes = MESSAGE_BYTES;
+    outbox.incarnation = INCARNATION;
     outbox.self = ctki_peer_new (SELF, NULL, 0);
     outbox.local = ctki_flow_new (outbox.self, true);
     seen.count = 0;
+    memset (seen.anew, 0, sizeof seen.anew);
 }
 
 static ctki_peer_t *peer_of (ctalk_pid_t pid)
@@ -127,13 +131,38 @@ static unsigned standing (ctalk_pid_t pid)
     return count;
 }
 
+/* Of what a peer is to count from. */
+static uint64_t flows_of (ctalk_pid_t pid)
+{
+    ctki_outbox_lock (&outbox);
+    const ctki_peer_t *peer = ctki_route_peek (&outbox.route, pid);
+    uint64_t number = peer ? peer->flows : 0;
+    ctki_outbox_unlock (&outbox);
+    return number;
+}
+
 static uint64_t queued (ctalk_pid_t pid)
 {
     return ctki_peer_queued_bytes (peer_of (pid));
 }
 
+/* Whether the outbox itself says so, to one peer; that is no envelope of the tests. */
+static bool note_anew (ctalk_pid_t pid, const ctki_record_t *record, const void *data)
+{
+    ctki_notice_t notice;
+    if (record->to != CTKI_SYSTEM || record->msg_id)
+        return false;
+    ck_assert (ctki_notice_decode (&notice, data, record->len));
+    ck_assert_int_eq (notice.op, CTKI_ANEW);
+    ck_assert_uint_gt (notice.a, seen.anew[pid]);
+    seen.anew[pid] = notice.a;
+    return true;
+}
+
 static void note (const ctki_peer_t *peer, const ctki_record_t *record, const void *data, bool many)
 {
+    if (!many && note_anew (peer->pid, record, data))
+        return;
     ck_assert_int_eq ((record->flags & CTKI_R_BROADCAST) != 0, many);
     ck_assert (ctki_payload_ok (data, record->len, SELF, many ? CTALK_BROADCAST : peer->pid, record->msg_id));
     size_t at = seen.count++;
@@ -242,7 +271,7 @@ static void use_up (ctalk_pid_t pid, uint64_t actor)
 
 static void grant (ctalk_pid_t pid, uint64_t actor, uint64_t limit)
 {
-    ck_assert_int_eq (ctki_outbox_grant (&outbox, pid, actor, limit), 0);
+    ck_assert_int_eq (ctki_outbox_grant (&outbox, pid, actor, flows_of (pid), limit), 0);
 }
 
 /* Fills up a queue, and empties it again. */
@@ -405,24 +434,89 @@ START_TEST (granted)
 }
 END_TEST
 
-/* A grant that comes before anything is sent is good: the peer counts on from before it was removed here and added
- * again, and does not grant that again. Without memory the grant is to come once more. */
+/* A peer that is removed here and added again may count on from before, until it hears that this server does not: it is
+ * told so ahead of the first envelope for an actor, and what it granted before is not taken, nor what it granted to a
+ * process before this one. */
 START_TEST (granted_before)
 {
     set_up ();
+    grant (1, ACTOR, 0);
     use_up (1, ACTOR);
+    ck_assert_uint_eq (flows_of (1), INCARNATION);
+    ck_assert_int_eq (ctki_outbox_grant (&outbox, 1, ACTOR, INCARNATION - 1, 5 * CREDIT), 0);
+    ck_assert_int_eq (try (1, ACTOR, 1, 10), EAGAIN);
     grant (1, ACTOR, 5 * CREDIT);
+    ck_assert_int_eq (try (1, ACTOR, 1, 10), 0);
+    route ();
+    ck_assert_uint_eq (seen.anew[1], 0); /* that this process is new is known */
     drop (1);
     ck_assert_int_eq (ctki_route_list (&outbox.route, 1, 0), 0);
+    ck_assert_int_eq (ctki_outbox_grant (&outbox, 1, ACTOR, INCARNATION, 5 * CREDIT), 0);
     ck_assert_uint_eq (kept (1), 0);
+    ck_assert_int_eq (try (1, 0, 2, 10), 0);
+    route ();
+    ck_assert_uint_eq (seen.anew[1], 0);
+    ck_assert_int_eq (try (1, ACTOR, 3, WHOLE), 0);
+    route ();
+    ck_assert_uint_eq (seen.anew[1], flows_of (1));
+    ck_assert_uint_eq (ctki_counted (&peer_of (1)->accepted), 3);
+    ck_assert_int_eq (ctki_outbox_grant (&outbox, 1, ACTOR, INCARNATION, 5 * CREDIT), 0);
+    ck_assert_int_eq (try (1, ACTOR, 9, 10), EAGAIN);
+    grant (1, ACTOR, CREDIT + 1);
+    ck_assert_int_eq (try (1, ACTOR, 4, 10), 0);
+    check_seen (1, "1234");
+    tear_down ();
+}
+END_TEST
+
+/* All flows to a peer that forgets them, or was started again, begin anew, whoever sends next: one on the quick way or
+ * not, who stood there, or a broadcast. Without memory to say so nothing is sent. */
+START_TEST (begins_anew)
+{
+    set_up ();
+    use_up (1, ACTOR);
+    ck_assert_int_eq (try (2, ACTOR, 0, 10), 0);
+    for (int64_t i = 1; i < 4; i++) {
+        uint64_t before = flows_of (1);
+        ctki_outbox_forget (&outbox, 1, 0);
+        ck_assert_int_eq (try (1, 0, i, 10), 0); /* opens a run */
+        int rc = ENOMEM;
+        for (long after = i == 3 ? 0 : -1; rc; after++) {
+            ck_assert_int_lt (after, 100);
+            ctki_mem_fail (after, 1);
+            rc = try (i == 1 ? 1 : CTALK_BROADCAST, ACTOR, i, i == 2 ? 30000 : 10);
+            ctki_mem_fail (-1, 0);
+            ck_assert (rc == 0 || (rc == ENOMEM && i == 3 && sent_to (1, ACTOR) == 0));
+        }
+        ck_assert_uint_ne (flows_of (1), before);
+        ck_assert_int_eq (try (1, ACTOR, i, 10), i == 2 ? EAGAIN : 0);
+        route ();
+        ck_assert_uint_eq (seen.anew[1], flows_of (1));
+        grant (2, ACTOR, 100000);
+        grant (3, ACTOR, 100000);
+    }
+    ck_assert_uint_eq (flows_of (2), INCARNATION);
+    tear_down ();
+}
+END_TEST
+
+/* A grant for an actor whose credit was not kept, as its flow began anew, is good: it does not come again. Without memory
+ * it is to come once more. */
+START_TEST (granted_when_forgotten)
+{
+    set_up ();
+    use_up (1, ACTOR);
+    ctki_outbox_forget (&outbox, 1, ACTOR);
+    for (uint64_t actor = ACTOR; actor < ACTOR + 6; actor++) /* the map is full */
+        grant (1, OTHER + actor, 0);
+    ck_assert_uint_eq (kept (1), 6);
     for (long after = 0; after < 2; after++) { /* the record, and its place */
         ctki_mem_fail (after, 1);
-        ck_assert_int_eq (ctki_outbox_grant (&outbox, 1, ACTOR, 5 * CREDIT), -1);
+        ck_assert_int_eq (ctki_outbox_grant (&outbox, 1, ACTOR, flows_of (1), 5 * CREDIT), -1);
         ctki_mem_fail (-1, 0);
-        ck_assert_uint_eq (kept (1), 0);
+        ck_assert_uint_eq (kept (1), 6);
     }
     grant (1, ACTOR, 5 * CREDIT);
-    ck_assert_uint_eq (kept (1), 1);
     for (int i = 0; i < 5; i++)
         ck_assert_int_eq (try (1, ACTOR, 1, WHOLE), 0);
     ck_assert_int_eq (try (1, ACTOR, 1, WHOLE), EAGAIN);
@@ -1085,7 +1179,7 @@ enum { M_ACTORS = 4 }; /* 0: the inbox */
 /* What the outbox should do: each envelope is judged by these numbers alone. */
 typedef struct {
     uint64_t queued[PEERS], sent[PEERS][M_ACTORS], limit[PEERS][M_ACTORS], skipped[PEERS];
-    bool down[PEERS];
+    bool down[PEERS], begun[PEERS], anew; /* the flows to it; some did so anew */
 } model_t;
 
 static uint64_t actor_of (unsigned index)
@@ -1102,6 +1196,10 @@ static bool model_takes (const model_t *model, unsigned peer, unsigned actor)
 
 static void model_count (model_t *model, unsigned peer, unsigned actor, uint64_t charge)
 {
+    if (actor && !model->begun[peer]) {
+        model->queued[peer] += model->anew ? CTKI_NOTICE_BYTES + CTKI_CHARGE_BYTES : 0;
+        model->begun[peer] = true;
+    }
     model->queued[peer] += charge;
     model->sent[peer][actor] += actor ? charge : 0;
 }
@@ -1174,6 +1272,8 @@ static void one_change (model_t *model, unsigned *seed)
         if (rand_r (seed) % 8)
             break;
         ctki_outbox_forget (&outbox, pid, 0);
+        model->begun[peer] = false;
+        model->anew = true;
         for (unsigned k = 1; k < M_ACTORS; k++) {
             model->sent[peer][k] = 0;
             model->limit[peer][k] = CREDIT;
@@ -1317,6 +1417,8 @@ Suite *ctki_suite_credit (void)
     tcase_add_test (tcase, needed_by_actors);
     tcase_add_test (tcase, granted);
     tcase_add_test (tcase, granted_before);
+    tcase_add_test (tcase, begins_anew);
+    tcase_add_test (tcase, granted_when_forgotten);
     tcase_add_test (tcase, nobody_overtakes);
     tcase_add_test (tcase, no_obstacle);
     tcase_add_test (tcase, stands_at_the_peer);

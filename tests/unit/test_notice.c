@@ -16,7 +16,8 @@ Suite *ctki_suite_notice (void);
 enum { NOTICE_MAX = CTKI_NOTICE_BYTES + CTKI_NAME_BYTES + 1, RANDOM_NOTICES = 100000, NAMES = 1000000 };
 
 static const ctki_op_t ops[] = {CTKI_CREDIT, CTKI_GONE, CTKI_NO_ANSWER, CTKI_CALL_OVER, CTKI_MONITOR, CTKI_UNMONITOR,
-                                CTKI_DOWN, CTKI_JOINED, CTKI_LEFT, CTKI_TELL_ALL, CTKI_TOLD_ALL};
+                                CTKI_DOWN, CTKI_JOINED, CTKI_LEFT, CTKI_TELL_ALL, CTKI_TOLD_ALL,
+                                CTKI_ANEW};
 
 enum { OPS = sizeof ops / sizeof ops[0] };
 
