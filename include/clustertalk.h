@@ -754,7 +754,8 @@ CTALK_EXPORT ctalk_server_t *ctalk_actor_server (const ctalk_actor_t *self);
 /*
  * Says how much the own mailbox may hold, payload and 64 bytes for each
  * envelope, instead of "MailboxBytes". Other servers together get that much
- * credit, though each at least 16 KiB. -1: EINVAL: 0.
+ * credit, though each at least 16 KiB; one that is down keeps what it has, and
+ * what was granted is not taken back when the mailbox is made smaller. -1: EINVAL: 0.
  */
 CTALK_EXPORT int ctalk_actor_set_mailbox (ctalk_actor_t *self, size_t bytes);
 

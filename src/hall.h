@@ -330,9 +330,10 @@ bool ctki_mail_drop (ctalk_actor_t *actor, ctalk_kind_t kind, ctalk_pid_t pid, u
 ctki_letters_t ctki_mail_empty (ctalk_actor_t *actor);
 
 /* With the hall's lock held: the flow from a peer to an actor, made if need be, of
- * this number (NULL: ENOMEM); gives it more credit if that is due; it is over. */
+ * this number (NULL: ENOMEM); those to which that is due get more credit; those of a
+ * peer are over. */
 ctki_flow_in_t *ctki_flow_in_of (ctalk_actor_t *actor, ctalk_pid_t pid, uint64_t number);
-void ctki_flow_in_grant (ctalk_actor_t *actor, ctki_flow_in_t *flow);
+void ctki_flows_in_grant (ctalk_actor_t *actor);
 void ctki_flows_in_peer_gone (ctalk_actor_t *actor, ctalk_pid_t pid);
 
 /* ---- calls (hall_calls.c), with the hall's lock held but for the first three */

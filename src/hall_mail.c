@@ -177,20 +177,39 @@ ctki_flow_in_t *ctki_flow_in_of (ctalk_actor_t *actor, ctalk_pid_t pid, uint64_t
     return flow;
 }
 
-/* A peer may have as much under way as its share of the mailbox; it is told when
- * half of that is new. */
-void ctki_flow_in_grant (ctalk_actor_t *actor, ctki_flow_in_t *flow)
+/* How much of the mailbox a flow may yet use, or uses: an envelope may pass what was
+ * granted, and nothing new comes of one that is over. */
+static uint64_t held_by (const ctki_flow_in_t *flow)
 {
-    uint64_t share = CTKI_MAX (actor->limit / (actor->flows_count + 1), (uint64_t) CTKI_CREDIT_BYTES);
+    return (flow->over ? flow->received : CTKI_MAX (flow->granted, flow->received)) - flow->consumed;
+}
+
+/* A peer may have as much under way as its share of the mailbox, if the others left
+ * so much; it is told when half of that is new. *held: by all flows. */
+static void grant (ctalk_actor_t *actor, ctki_flow_in_t *flow, uint64_t *held)
+{
+    uint64_t others = *held - held_by (flow);
+    uint64_t share = CTKI_MIN (actor->limit / (actor->flows_count + 1), actor->limit - CTKI_MIN (actor->limit, others));
+    share = CTKI_MAX (share, (uint64_t) CTKI_CREDIT_BYTES);
     uint64_t limit = flow->consumed + share;
     if (flow->over || limit < flow->granted + share / 2)
         return;
-    if (ctki_hall_tell_credit (actor, flow, limit) == 0)
+    if (ctki_hall_tell_credit (actor, flow, limit) == 0) {
         flow->granted = limit;
-    else {
+        *held = others + held_by (flow);
+    } else {
         actor->hall->grants_due = true;
         ctki_hall_look_at (actor->hall, ctki_now_us () + CTKI_HALL_RETRY_MS * CTKI_MS);
     }
+}
+
+void ctki_flows_in_grant (ctalk_actor_t *actor)
+{
+    uint64_t held = 0;
+    for (const ctki_flow_in_t *flow = actor->flows; flow; flow = flow->next)
+        held += held_by (flow);
+    for (ctki_flow_in_t *flow = actor->flows; flow; flow = flow->next)
+        grant (actor, flow, &held);
 }
 
 void ctki_flows_in_peer_gone (ctalk_actor_t *actor, ctalk_pid_t pid)
@@ -210,12 +229,11 @@ static void settle (ctalk_actor_t *actor)
             *link = flow->next;
             actor->flows_count--;
             ctki_free (flow);
-        } else {
-            ctki_flow_in_grant (actor, flow);
+        } else
             link = &flow->next;
-        }
     }
     actor->pending = 0;
+    ctki_flows_in_grant (actor);
 }
 
 /* ---- taking out, on the actor's own thread */

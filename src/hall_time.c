@@ -50,8 +50,8 @@ static void pay_grants (ctki_hall_t *hall)
     hall->grants_due = false;
     for (size_t i = 0; i < hall->actors.capacity; i++) {
         ctalk_actor_t *actor = hall->actors.slots[i].value;
-        for (ctki_flow_in_t *flow = actor ? actor->flows : NULL; flow; flow = flow->next)
-            ctki_flow_in_grant (actor, flow);
+        if (actor)
+            ctki_flows_in_grant (actor);
     }
 }
 

@@ -200,6 +200,44 @@ START_TEST (shared_credit)
 }
 END_TEST
 
+static bool is_from (const ctalk_envelope_t *envelope, void *arg)
+{
+    return envelope->pid == *(const ctalk_pid_t *) arg;
+}
+
+/* Servers that come one after the other, and each is received from only at first: what all have credit for is the mailbox
+ * and no more, but for the 16 KiB that each has to begin with. */
+START_TEST (shared_in_turn)
+{
+    enum { SERVERS = 7, LARGE_BOUND = 1048576 };
+    int64_t sum = 0;
+    ctki_cluster_open_up (&cluster, SERVERS, CTKI_OPTIONS ("MailboxBytes", ctki_test_number_text (LARGE_BOUND)));
+    ctki_puppet_start (&receiver, cluster.server[1], NULL);
+    ctki_puppet_start (&other, cluster.server[1], NULL);
+    for (ctalk_pid_t pid = 2; pid <= SERVERS; pid++) {
+        ctki_puppet_start (&sender, cluster.server[pid], NULL);
+        ctalk_envelope_t got;
+        int64_t count = fill_up (&receiver, 0);
+        for (int64_t i = 0; i < room (FIRST_CREDIT); i++) {
+            CTKI_SUCCEEDS (ctki_puppet_recv_match (&receiver, is_from, &pid, &got, ctki_test_long_ms ()));
+            ctalk_envelope_close (&got);
+        }
+        count += fill_up (&receiver, count);
+        sum += count - room (FIRST_CREDIT);
+        ctki_puppet_exit (&sender, 0);
+        if (pid == 2)
+            ck_assert_int_ge (sum, room (LARGE_BOUND / 4));
+    }
+    ck_assert_int_le (sum, room (LARGE_BOUND) + (SERVERS - 1) * room (FIRST_CREDIT));
+    for (; sum > 0; sum--) {
+        ctalk_envelope_t got;
+        ctki_puppet_take (&receiver, &got);
+        ctalk_envelope_close (&got);
+    }
+    finish ();
+}
+END_TEST
+
 /* However small a mailbox is made, another server has 16 KiB; and a larger mailbox is more credit for who is received
  * from. */
 START_TEST (set_mailbox)
@@ -536,6 +574,7 @@ Suite *ctki_suite_credit (void)
     tcase_add_test (tcase, waiting_senders_wake);
     tcase_add_test (tcase, credit_grows);
     tcase_add_test (tcase, shared_credit);
+    tcase_add_test (tcase, shared_in_turn);
     tcase_add_test (tcase, set_mailbox);
     tcase_add_test (tcase, larger_than_the_credit);
     tcase_add_test (tcase, one_works_among_the_stuck);
