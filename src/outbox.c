@@ -129,6 +129,15 @@ static void reset_credit (ctki_peer_t *peer, ctki_credit_t *credit)
     }
 }
 
+/* Nothing was sent after all: a credit that is as a new one is not kept, as no word of
+ * the other side's would ever end it. */
+static void drop_unused (ctki_peer_t *peer, uint64_t actor)
+{
+    ctki_credit_t *credit = ctki_map_get (&peer->credits, actor);
+    if (credit && credit->sent == 0 && credit->standing == 0 && credit->limit == CTKI_CREDIT_BYTES)
+        reset_credit (peer, credit);
+}
+
 /* A broadcast to an actor of each was accepted, or given up (a negative charge). */
 static void use_credits (const ctki_crowd_t *crowd, const ctalk_envelope_t *envelope, uint64_t charge)
 {
@@ -450,8 +459,10 @@ static int reserve_broadcast (ctki_outbox_t *outbox, const ctalk_envelope_t *env
     for (size_t i = 0; i < all->count; i++) {
         if (all->peer[i]->judged == (int) TAKES)
             reserve (all->peer[i], charge);
-        else
+        else {
             ctki_count_locked (&all->peer[i]->skipped, 1);
+            drop_unused (all->peer[i], envelope->to);
+        }
     }
     use_credits (*crowd, envelope, charge);
     return 0;
@@ -724,14 +735,32 @@ static int try_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctk
                       : send_all (outbox, envelope, body, patience, dest);
 }
 
+static void drop_unused_at (ctki_peer_t *peer, void *actor)
+{
+    drop_unused (peer, *(const uint64_t *) actor);
+}
+
+/* One for an actor was refused: no credit is left behind. */
+static void drop_credits (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, const dest_t *dest)
+{
+    uint64_t actor = envelope->to;
+    if (dest->peer)
+        drop_unused (dest->peer, actor);
+    else if (envelope->pid == CTALK_BROADCAST)
+        ctki_route_each (&outbox->route, drop_unused_at, &actor);
+}
+
 /* Accepts one envelope, or counts why not; *used: it took the body. */
 static int accept_one (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, patience_t *patience, bool *used)
 {
     dest_t dest = {0};
     int rc = try_one (outbox, envelope, body, patience, &dest);
     *used = dest.used;
-    if (rc)
+    if (rc) {
         ctki_outbox_count_refusal (outbox, dest.peer, rc);
+        if (envelope->to)
+            drop_credits (outbox, envelope, &dest);
+    }
     if (dest.held)
         ctki_peer_release (dest.peer);
     ctki_crowd_release (dest.crowd);

@@ -657,6 +657,55 @@ START_TEST (gives_up)
 }
 END_TEST
 
+/* Nothing is kept of a send that was refused, to whatever actor it was: at once, or when its time was over, or to all; nor
+ * where there was no memory. What was sent to, or was granted, is kept. */
+START_TEST (refused_and_not_kept)
+{
+    atomic_bool stop = true;
+    set_up ();
+    fill (1);
+    grant (1, OTHER, CREDIT + 1);
+    for (uint64_t i = 0; i < 100; i++) {
+        uint64_t actor = 100 + i;
+        ck_assert_int_eq (try (1, actor, 1, 10), EAGAIN);
+        ck_assert_int_eq (try (CTALK_BROADCAST, actor, 1, 10), EAGAIN);
+        ck_assert_int_eq (send_one (1, actor, 1, 10, -1, &stop), ESHUTDOWN);
+        ck_assert_int_eq (try (1, OTHER, 1, 10), EAGAIN);
+    }
+    ck_assert_int_eq (send_one (1, ACTOR, 1, 10, 10, NULL), EAGAIN);
+    ck_assert_int_eq (send_one (CTALK_BROADCAST, ACTOR, 1, 10, 10, NULL), EAGAIN);
+    ck_assert_uint_eq (kept (1), 1);
+    ck_assert_uint_eq (kept (2), 0);
+    make_room (1);
+    ck_assert_int_eq (try (1, ACTOR, 1, WHOLE), 0);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq (try (1, ACTOR, 1, 10), EAGAIN);
+        ck_assert_int_eq (try (CTALK_BROADCAST, ACTOR, 1, 10), EAGAIN);
+    }
+    ck_assert_uint_eq (kept (1), 2);
+    ck_assert_uint_eq (kept (2), 0);
+    ck_assert_uint_eq (sent_to (1, ACTOR), CREDIT);
+    for (long after = 0;; after++) {
+        int rc;
+        ctki_mem_fail (after, 1);
+        rc = try (CTALK_BROADCAST, 5, 1, 30000);
+        ctki_mem_fail (-1, 0);
+        if (rc == 0)
+            break;
+        ck_assert_int_eq (rc, ENOMEM);
+        ck_assert_uint_eq (kept (1), 2);
+        ck_assert_uint_eq (kept (2), 0);
+    }
+    ck_assert_uint_eq (kept (2), 1);
+    fill (3);
+    atomic_store (&peer_of (3)->state, CTALK_STATE_DOWN);
+    ck_assert_int_eq (try (CTALK_BROADCAST, 6, 1, 10), 0); /* passes it over */
+    ck_assert_uint_eq (kept (2), 2);
+    ck_assert_uint_eq (kept (3), 1);
+    tear_down ();
+}
+END_TEST
+
 /* ---- broadcasts to an actor of each */
 
 /* A broadcast uses credit at each peer, or, where one lacks it, at none. */
@@ -1154,7 +1203,7 @@ START_TEST (no_memory_in_line)
     sender_t first, second;
     set_up ();
     fill (1);
-    ck_assert_int_eq (try (1, ACTOR, 9, 10), EAGAIN); /* makes its credit, and no memory to write to */
+    grant (1, ACTOR, 0); /* makes its credit, and no memory to write to */
     make_room (1);
     record_of (1, ACTOR)->sent = CREDIT;
     start (&first, _i ? CTALK_BROADCAST : 1, ACTOR, 1, 30000);
@@ -1424,6 +1473,7 @@ Suite *ctki_suite_credit (void)
     tcase_add_test (tcase, stands_at_the_peer);
     tcase_add_test (tcase, from_credit_to_peer);
     tcase_add_loop_test (tcase, gives_up, 0, 2);
+    tcase_add_test (tcase, refused_and_not_kept);
     tcase_add_test (tcase, all_or_none);
     tcase_add_test (tcase, holds_up_nobody);
     tcase_add_test (tcase, in_order_of_arrival);
