@@ -141,12 +141,16 @@ static void start_all (ctki_router_t *router)
 
 /* ---- routing out */
 
-/* An item that cannot go on its way: its peer was removed, or there is no memory. */
+/* An item that cannot go on its way: its peer was removed, or there is no memory. The
+ * peer's actors will never count what was for them, so all is counted anew. */
 static void abandon (ctki_router_t *router, ctki_peer_t *peer, const ctki_item_t *item)
 {
+    ctki_count_locked (&router->node->routed, item->count);
     ctki_count (&peer->abandoned, item->count);
     if (router->phase != RUNNING)
         router->abandoned += item->count - (item->kind == CTKI_RUN ? ctki_notices_count (item->data, item->size) : 0);
+    if (!peer->removed)
+        ctki_outbox_forget (&router->node->outbox, peer->pid, 0);
     ctki_outbox_settled (&router->node->outbox, peer, (int64_t) item->charge);
     ctki_node_changed (router->node);
 }
@@ -155,11 +159,13 @@ static void abandon (ctki_router_t *router, ctki_peer_t *peer, const ctki_item_t
 static void hand_over (ctki_router_t *router, ctki_peer_t *peer, ctki_item_t *item)
 {
     ctki_sender_t *sender = peer->removed ? NULL : sender_of (router, peer);
-    ctki_count_locked (&router->node->routed, item->count);
     if (!sender) {
         abandon (router, peer, item);
         ctki_item_release (item);
-    } else if (ctki_sender_put (sender, item) && !peer->ring) {
+        return;
+    }
+    ctki_count_locked (&router->node->routed, item->count);
+    if (ctki_sender_put (sender, item) && !peer->ring) {
         ctki_peer_hold (peer);
         peer->ring = true;
         peer->ring_next = router->ring;

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+#include "src/mem.h"
 #include "tests/cluster/suites.h"
 #include "tests/support/puppet.h"
 #include "tests/support/support.h"
@@ -547,6 +548,50 @@ START_TEST (granted_before_a_removal)
 }
 END_TEST
 
+/* Receives until it is told to end. */
+static int until_stopped (ctalk_actor_t *self, void *arg)
+{
+    ctalk_envelope_t envelope;
+    (void) arg;
+    while (ctalk_actor_recv (self, &envelope, -1) == 0)
+        ctalk_envelope_close (&envelope);
+    return 0;
+}
+
+/* What is lost on its way out, as there is no memory to share a broadcast, uses up nobody's credit: far more of it than
+ * that is lost, and the next one goes. */
+START_TEST (lost_without_memory)
+{
+    enum { LOST = 2 * BOUND / CHARGE };
+    ctalk_envelope_t envelope = {.pid = CTALK_BROADCAST, .to = ctalk_actor_named ("sink"), .size = PAYLOAD};
+    static const char data[PAYLOAD];
+    ctki_cluster_open_up (&cluster, 3, CTKI_OPTIONS (SMALL_MAILBOX));
+    for (ctalk_pid_t pid = 2; pid <= 3; pid++)
+        ck_assert_uint_eq (ctalk_actor_spawn (cluster.server[pid], "sink", until_stopped, NULL), envelope.to);
+    envelope.data = data;
+    int64_t end_ms = ctki_test_now_ms () + 3 * ctki_test_long_ms ();
+    for (long after = 0; ctki_cluster_stats (cluster.server[1], 2).abandoned < LOST; after = (after + 1) % 8) {
+        ck_assert_int_lt (ctki_test_now_ms (), end_ms);
+        (void) ctki_mem_fail (after, 1);
+        int rc = ctalk_send (cluster.server[1], &envelope, 0);
+        int error = rc ? errno : 0;
+        (void) ctalk_server_flush (cluster.server[1], CTALK_BROADCAST, ctki_test_long_ms ());
+        (void) ctki_mem_fail (-1, 0);
+        CTKI_SUCCEEDS (ctalk_server_flush (cluster.server[1], CTALK_BROADCAST, ctki_test_long_ms ()));
+        if (error == EAGAIN) /* credit is on its way, or there is none any more */
+            CTKI_SUCCEEDS (ctalk_send (cluster.server[1], &envelope, ctki_test_long_ms ()));
+        else
+            ck_assert (rc == 0 || error == ENOMEM);
+    }
+    envelope.pid = 2;
+    for (int i = 0; i < 2 * LOST; i++)
+        CTKI_SUCCEEDS (ctalk_send (cluster.server[1], &envelope, ctki_test_long_ms ()));
+    for (ctalk_pid_t pid = 2; pid <= 3; pid++)
+        CTKI_SUCCEEDS (ctalk_actor_stop (cluster.server[pid], envelope.to, ctki_test_long_ms ()));
+    ctki_cluster_close (&cluster);
+}
+END_TEST
+
 /* The counters agree while actors are stuck, when they were told to end with unread envelopes, and afterwards. */
 START_TEST (counters_agree)
 {
@@ -586,6 +631,7 @@ Suite *ctki_suite_credit (void)
     tcase_add_test (tcase, over_a_restart);
     tcase_add_test (tcase, granted_to_the_dead);
     tcase_add_test (tcase, granted_before_a_removal);
+    tcase_add_test (tcase, lost_without_memory);
     tcase_add_test (tcase, counters_agree);
     suite_add_tcase (suite, tcase);
     return suite;
