@@ -50,8 +50,8 @@ static void flush (ctalk_pid_t from, ctalk_pid_t to)
     CTKI_SUCCEEDS (ctalk_server_flush (cluster.server[from], to, ctki_test_long_ms ()));
 }
 
-/* The same from sender's server, and until no more credit comes: what an envelope of other's overtakes not is known when
- * that has come, several times for nothing. */
+/* The same from sender's server, and until no more credit comes: what an envelope of other's overtakes not is known
+ * when that has come, several times for nothing. */
 static int64_t fill_up (const ctki_puppet_t *to, int64_t first)
 {
     int64_t count = 0;
@@ -206,8 +206,8 @@ static bool is_from (const ctalk_envelope_t *envelope, void *arg)
     return envelope->pid == *(const ctalk_pid_t *) arg;
 }
 
-/* Servers that come one after the other, and each is received from only at first: what all have credit for is the mailbox
- * and no more, but for the 16 KiB that each has to begin with. */
+/* Servers that come one after the other, and each is received from only at first: what all have credit for is the
+ * mailbox and no more, but for the 16 KiB that each has to begin with. */
 START_TEST (shared_in_turn)
 {
     enum { SERVERS = 7, LARGE_BOUND = 1048576 };

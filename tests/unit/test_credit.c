@@ -500,8 +500,8 @@ START_TEST (begins_anew)
 }
 END_TEST
 
-/* A grant for an actor whose credit was not kept, as its flow began anew, is good: it does not come again. Without memory
- * it is to come once more. */
+/* A grant for an actor whose credit was not kept, as its flow began anew, is good: it does not come again. Without
+ * memory it is to come once more. */
 START_TEST (granted_when_forgotten)
 {
     set_up ();
@@ -657,8 +657,8 @@ START_TEST (gives_up)
 }
 END_TEST
 
-/* Nothing is kept of a send that was refused, to whatever actor it was: at once, or when its time was over, or to all; nor
- * where there was no memory. What was sent to, or was granted, is kept. */
+/* Nothing is kept of a send that was refused, to whatever actor it was: at once, or when its time was over, or to all;
+ * nor where there was no memory. What was sent to, or was granted, is kept. */
 START_TEST (refused_and_not_kept)
 {
     atomic_bool stop = true;
