@@ -705,7 +705,8 @@ CTALK_EXPORT void ctalk_envelope_close (ctalk_envelope_t *envelope);
  * the actor takes what came; where the credit is used up, senders to that actor
  * wait, or get EAGAIN. So an actor that does not receive stops those who send to
  * it and nobody else. An envelope is taken while less than the bound, or than
- * the credit, is in use.
+ * the credit, is in use; who waits for room in a mailbox may learn of it up to
+ * about 10 ms later, and those behind wait with it.
  *
  * Calls. A call is a request with a one-shot reply address: the "from" of the
  * request that arrives is that address, not the caller's. Who answers sends to

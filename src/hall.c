@@ -190,6 +190,7 @@ static int stand (ctki_hall_t *hall, ctki_standing_t *standing, ctalk_actor_t *a
     if (own) {
         me->stands = standing;
         me->stands_at = actor;
+        ctki_mail_serve (me); /* who stands at its own may be whom it waits for */
     }
     int rc = 0;
     int64_t deadline_us = ctki_deadline_us (timeout_ms);

@@ -205,6 +205,7 @@ struct ctki_hall {
     bool groups_used;  /* an actor of this server was once a member of one */
     bool groups_due;   /* watchers could not be told, or peers */
     bool grants_due;   /* credit could not be given */
+    atomic_bool lines_due; /* a mailbox has room that those in its line were not told of */
     bool flows_used;   /* a peer has once sent something for an actor */
     ctki_map_t removed; /* pid of a peer that was removed, and not up since, to something */
     bool removed_any;   /* one may be missing there */
@@ -314,6 +315,13 @@ bool ctki_mail_try_put (ctalk_actor_t *actor, ctki_letter_t *letter);
 void ctki_mail_stand (ctalk_actor_t *actor, ctki_standing_t *standing);
 void ctki_mail_decide (ctalk_actor_t *actor, ctki_standing_t *standing, int verdict);
 void ctki_mail_serve (ctalk_actor_t *actor);
+
+/* The router: the same for all lines, if room was made that nobody was told of. */
+void ctki_lines_serve (ctki_hall_t *hall);
+
+/* The actor's own thread, with no lock held: it is about to wait for something else
+ * than letters, and those in line may have what it has taken. */
+void ctki_mail_make_room (ctalk_actor_t *actor);
 
 /* From now on it holds so much. */
 void ctki_mail_set_limit (ctalk_actor_t *actor, uint64_t bytes);

@@ -243,6 +243,8 @@ int ctki_hall_call (ctki_hall_t *hall, const ctalk_envelope_t *request, ctalk_en
     int64_t deadline_us = ctki_deadline_us (timeout_ms);
     if (actor && atomic_load (&actor->stopping))
         return ESHUTDOWN;
+    if (actor)
+        ctki_mail_make_room (actor); /* the answer may depend on who stands there */
     int rc = begin (hall, &call, request->pid, actor ? &actor->seat : &seat, NULL);
     if (rc)
         return rc;

@@ -159,6 +159,21 @@ void ctki_mail_serve (ctalk_actor_t *actor)
         ctki_hall_wake (actor->hall, &actor->seat);
 }
 
+/* Room that is made from now on is told of anew; what was made before is seen here,
+ * behind the heavy half of the fence. */
+void ctki_lines_serve (ctki_hall_t *hall)
+{
+    if (!atomic_load (&hall->lines_due))
+        return;
+    atomic_store (&hall->lines_due, false);
+    ctki_fence_heavy ();
+    for (size_t i = 0; i < hall->actors.capacity; i++) {
+        ctalk_actor_t *actor = hall->actors.slots[i].value;
+        if (actor && actor->first)
+            ctki_mail_serve (actor);
+    }
+}
+
 /* ---- flows */
 
 ctki_flow_in_t *ctki_flow_in_of (ctalk_actor_t *actor, ctalk_pid_t pid, uint64_t number)
@@ -238,17 +253,37 @@ static void settle (ctalk_actor_t *actor)
 
 /* ---- taking out, on the actor's own thread */
 
+/* The actor may take nothing more for long: the router serves the line soon. Read
+ * behind the light half of the fence; see ctki_lines_serve (). */
+static void leave_to_router (ctki_hall_t *hall)
+{
+    if (atomic_load (&hall->lines_due))
+        return;
+    ctki_hall_lock (hall);
+    atomic_store (&hall->lines_due, true);
+    ctki_hall_look_at (hall, ctki_now_us () + CTKI_HALL_RETRY_MS * CTKI_MS);
+    ctki_hall_unlock (hall);
+}
+
 /* What was taken has made room. Not for each letter: who is woken sends several. */
 static void make_room (ctalk_actor_t *actor, bool now)
 {
     uint64_t freed = ctki_counted (&actor->freed);
-    if (atomic_load (&actor->standing) == 0 || freed == actor->told_room
-        || (!now && freed - actor->told_room < actor->limit / SERVE_SHARE))
+    if (atomic_load (&actor->standing) == 0 || freed == actor->told_room)
         return;
+    if (!now && freed - actor->told_room < actor->limit / SERVE_SHARE) {
+        leave_to_router (actor->hall);
+        return;
+    }
     actor->told_room = freed;
     ctki_hall_lock (actor->hall);
     ctki_mail_serve (actor);
     ctki_hall_unlock (actor->hall);
+}
+
+void ctki_mail_make_room (ctalk_actor_t *actor)
+{
+    make_room (actor, true);
 }
 
 /* What the letter's senders are to know. */

@@ -167,6 +167,7 @@ void ctki_hall_run_due (ctki_hall_t *hall, int64_t now_us)
         pay_grants (hall);
     if (hall->groups_due)
         ctki_groups_retry (hall);
+    ctki_lines_serve (hall);
     while (hall->timers > 0 && hall->heap[0]->due_us <= now_us)
         run_timer (hall, hall->heap[0], now_us);
     if (hall->timers > 0)

@@ -727,6 +727,32 @@ START_TEST (waiting_senders_wake)
 }
 END_TEST
 
+/* Who waits for room gets it although the actor takes only one more envelope, far less than a sixteenth of its mailbox:
+ * it does something else then, or calls the one that waits. */
+START_TEST (one_is_enough)
+{
+    ctalk_envelope_t got, reply;
+    open_bounded ();
+    (void) ctki_puppet_fill (cluster.server[1], &a, 0, PAYLOAD);
+    ctalk_envelope_t envelope = ctki_puppet_envelope (&a, 777, "waited");
+    ctalk_envelope_t request = ctki_puppet_envelope (&b, 1, "request");
+    ctki_puppet_begin_send (&b, &envelope, -1);
+    ctki_puppet_await_blocked (&b);
+    take_number (&a, 0);
+    if (_i == 1)
+        ctki_puppet_begin_call (&a, &request, &reply, -1);
+    CTKI_SUCCEEDS ((int) ctki_puppet_finish (&b));
+    if (_i == 1) {
+        ctki_puppet_take (&b, &got);
+        CTKI_SUCCEEDS (ctki_puppet_reply (&b, &got, "answer"));
+        CTKI_SUCCEEDS ((int) ctki_puppet_finish (&a));
+        ctalk_envelope_close (&got);
+        ctalk_envelope_close (&reply);
+    }
+    finish ();
+}
+END_TEST
+
 /* A mailbox can be made smaller and larger than MailboxBytes; who waits is woken when it is made larger; 0 is EINVAL.
  */
 START_TEST (set_mailbox)
@@ -822,6 +848,7 @@ static void add_bounds (TCase *tcase)
 {
     tcase_add_test (tcase, mailbox_is_bounded);
     tcase_add_test (tcase, waiting_senders_wake);
+    tcase_add_loop_test (tcase, one_is_enough, 0, 2);
     tcase_add_test (tcase, set_mailbox);
     tcase_add_test (tcase, end_frees_senders);
     tcase_add_test (tcase, larger_than_the_mailbox);
