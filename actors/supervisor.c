@@ -1,7 +1,8 @@
 /*
  * supervisor.c - actors that start other actors, and start them again when they
- * fail. They do it by the public calls alone; what to do next says the plan
- * (src/supervision.h), here it is done.
+ * fail. They do it by the public calls, but that a child is stopped as the life
+ * that it was started as: another actor may have its name by then. What to do next
+ * says the plan (src/supervision.h), here it is done.
  *
  * All memory of a supervisor is one block, its nest: a copy of the children and
  * their names, and how its start went. It is held by whoever may look at it yet:
@@ -35,7 +36,8 @@ typedef struct {
     ctalk_actor_fn *fn;
     void *arg;
     int stop_timeout_ms;
-    uint64_t id;     /* of its last life */
+    uint64_t id;     /* of its last life ... */
+    uint64_t serial; /* ... which others of its name do not have */
     int exit_reason; /* of that, once it has ended */
     atomic_bool ended;
 } child_t;
@@ -186,7 +188,7 @@ static void start_child (nest_t *nest, ctalk_actor_t *self, size_t number)
     child->exit_reason = 0;
     atomic_store (&child->ended, false);
     atomic_fetch_add (&nest->holders, 1);
-    child->id = ctalk_actor_spawn (server, child->name, live, child);
+    child->id = ctki_server_spawn (server, child->name, live, child, &child->serial);
     if (child->id == 0) {
         int code = errno;
         nest_release (nest);
@@ -203,7 +205,7 @@ static ctki_stop_t stop_child (nest_t *nest, ctalk_actor_t *self, child_t *child
 {
     ctalk_server_t *server = ctalk_actor_server (self);
     bool had_ended = atomic_load (&child->ended);
-    int code = ctalk_actor_stop (server, child->id, child->stop_timeout_ms) ? errno : 0;
+    int code = ctki_server_stop (server, child->id, child->serial, child->stop_timeout_ms) ? errno : 0;
     if (code == ESHUTDOWN) { /* all actors were asked to stop by the server, and it waits for them */
         give_up (nest, code);
         return CTKI_STOP_TIMEOUT;

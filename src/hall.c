@@ -680,7 +680,8 @@ static ctalk_actor_t *make (ctki_hall_t *hall, ctalk_server_t *server, ctalk_act
     return actor;
 }
 
-uint64_t ctki_hall_spawn (ctki_hall_t *hall, ctalk_server_t *server, const char *name, ctalk_actor_fn *fn, void *arg)
+uint64_t ctki_hall_spawn (ctki_hall_t *hall, ctalk_server_t *server, const char *name, ctalk_actor_fn *fn, void *arg,
+                          uint64_t *serial)
 {
     size_t length = ctki_name_length (name);
     ctalk_actor_t *actor = make (hall, server, fn, arg);
@@ -689,6 +690,8 @@ uint64_t ctki_hall_spawn (ctki_hall_t *hall, ctalk_server_t *server, const char 
     ctki_hall_lock (hall);
     int rc = enroll (hall, actor, name, length);
     uint64_t id = actor->id;
+    if (serial)
+        *serial = actor->serial;
     ctalk_actor_t *ended = take_ended (hall);
     ctki_hall_unlock (hall);
     reap (ended);
@@ -719,13 +722,13 @@ static bool is_there (ctki_hall_t *hall, uint64_t id, uint64_t serial)
     return actor && actor->serial == serial;
 }
 
-int ctki_hall_stop (ctki_hall_t *hall, uint64_t id, int timeout_ms)
+int ctki_hall_stop (ctki_hall_t *hall, uint64_t id, uint64_t serial, int timeout_ms)
 {
     int64_t deadline_us = ctki_deadline_us (timeout_ms);
     ctki_hall_lock (hall);
     ctalk_actor_t *actor = ctki_map_get (&hall->actors, id);
-    int rc = !actor ? ESRCH : actor == me ? EDEADLK : 0;
-    uint64_t serial = actor ? actor->serial : 0;
+    int rc = !actor || (serial && actor->serial != serial) ? ESRCH : actor == me ? EDEADLK : 0;
+    serial = actor ? actor->serial : 0;
     if (rc == 0 && !atomic_exchange (&actor->stopping, true))
         interrupt (actor);
     while (rc == 0 && is_there (hall, id, serial)) {

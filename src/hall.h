@@ -244,11 +244,12 @@ ctalk_actor_t *ctki_hall_me (void);
 
 /* ---- life (hall.c) */
 
-/* NULL: errno as ctalk_actor_spawn (). */
-uint64_t ctki_hall_spawn (ctki_hall_t *hall, ctalk_server_t *server, const char *name, ctalk_actor_fn *fn, void *arg);
+/* 0: errno as ctalk_actor_spawn (). *serial (it may be NULL) tells this life from others of the name. */
+uint64_t ctki_hall_spawn (ctki_hall_t *hall, ctalk_server_t *server, const char *name, ctalk_actor_fn *fn, void *arg,
+                          uint64_t *serial);
 
-/* 0, or an errno as ctalk_actor_stop (). */
-int ctki_hall_stop (ctki_hall_t *hall, uint64_t id, int timeout_ms);
+/* 0, or an errno as ctalk_actor_stop (). serial: that life alone; 0: whoever has the id. */
+int ctki_hall_stop (ctki_hall_t *hall, uint64_t id, uint64_t serial, int timeout_ms);
 
 /* Adds what happened on this server to the figures of its own pid. */
 void ctki_hall_stats (ctki_hall_t *hall, ctalk_stats_t *stats);

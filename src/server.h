@@ -69,6 +69,10 @@ static inline void ctki_server_leave_uncancelled (ctalk_server_t *server, int ca
 /* The record of a peer with a reference, made if need be; the own one among them. NULL: errno. Takes the outbox's lock. */
 ctki_peer_t *ctki_server_find (ctalk_server_t *server, ctalk_pid_t pid);
 
+/* ctalk_actor_spawn () and ctalk_actor_stop () for one life of an actor, by its serial: see ctki_hall_stop (). */
+uint64_t ctki_server_spawn (ctalk_server_t *server, const char *name, ctalk_actor_fn *fn, void *arg, uint64_t *serial);
+int ctki_server_stop (ctalk_server_t *server, uint64_t actor, uint64_t serial, int timeout_ms);
+
 /* Waits until done (arg) says 0 or an errno but EAGAIN; it is asked whenever something has changed. 0, or -1 and errno. */
 int ctki_server_await (ctalk_server_t *server, int timeout_ms, int (*done) (ctalk_server_t *server, void *arg), void *arg);
 

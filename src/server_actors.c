@@ -23,17 +23,22 @@ static uint64_t none (int code)
 
 /* ---- who there is */
 
-uint64_t ctalk_actor_spawn (ctalk_server_t *server, const char *name, ctalk_actor_fn *fn, void *arg)
+uint64_t ctki_server_spawn (ctalk_server_t *server, const char *name, ctalk_actor_fn *fn, void *arg, uint64_t *serial)
 {
     int cancel;
     if (!fn || (name && ctki_name_length (name) == 0))
         return none (EINVAL);
     if (ctki_server_enter_uncancelled (server, &cancel))
         return 0;
-    uint64_t id = ctki_hall_spawn (&server->node.hall, server, name, fn, arg);
+    uint64_t id = ctki_hall_spawn (&server->node.hall, server, name, fn, arg, serial);
     int code = errno;
     ctki_server_leave_uncancelled (server, cancel);
     return id ? id : none (code);
+}
+
+uint64_t ctalk_actor_spawn (ctalk_server_t *server, const char *name, ctalk_actor_fn *fn, void *arg)
+{
+    return ctki_server_spawn (server, name, fn, arg, NULL);
 }
 
 uint64_t ctalk_actor_named (const char *name)
@@ -54,14 +59,19 @@ ctalk_server_t *ctalk_actor_server (const ctalk_actor_t *self)
     return self ? self->server : NULL;
 }
 
-int ctalk_actor_stop (ctalk_server_t *server, uint64_t actor, int timeout_ms)
+int ctki_server_stop (ctalk_server_t *server, uint64_t actor, uint64_t serial, int timeout_ms)
 {
     int cancel;
     if (timeout_ms < -1 || !actor)
         return ctki_fail (EINVAL);
     if (ctki_server_enter_uncancelled (server, &cancel))
         return -1;
-    return done (server, cancel, ctki_hall_stop (&server->node.hall, actor, timeout_ms));
+    return done (server, cancel, ctki_hall_stop (&server->node.hall, actor, serial, timeout_ms));
+}
+
+int ctalk_actor_stop (ctalk_server_t *server, uint64_t actor, int timeout_ms)
+{
+    return ctki_server_stop (server, actor, 0, timeout_ms);
 }
 
 int ctalk_actor_set_mailbox (ctalk_actor_t *self, size_t bytes)

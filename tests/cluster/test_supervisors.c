@@ -708,6 +708,30 @@ START_TEST (name_is_taken)
 }
 END_TEST
 
+/* The same when the child was to be stopped, and had ended before: neither is the other one stopped. */
+START_TEST (name_is_another_s)
+{
+    open_scene ();
+    children[0].name = "coveted";
+    linger (2, true);
+    uint64_t id = try_supervisor (CTALK_ALL_FOR_ONE, 3, MANY);
+    expect ("+0 +1 +2");
+    end (1, 1);
+    expect ("x1 ?2");
+    end (0, 0);
+    expect ("x0");
+    expect_actors (2); /* the name is free */
+    uint64_t other = ctalk_actor_spawn (server (), "coveted", wait_for_stop, NULL);
+    ck_assert_uint_eq (other, ctalk_actor_named ("coveted"));
+    linger (2, false);
+    expect ("-2 +1 +2");
+    stop (other);
+    stop (id);
+    expect ("-2 -1");
+    close_scene ();
+}
+END_TEST
+
 /* A memory failure at any point of a restart: the children run again or all are stopped, and nothing is lost. */
 START_TEST (restart_without_memory)
 {
@@ -1247,6 +1271,7 @@ Suite *ctki_suite_supervisors (void)
     tcase_add_test (tcase, window);
     tcase_add_test (tcase, restart_fails);
     tcase_add_test (tcase, name_is_taken);
+    tcase_add_test (tcase, name_is_another_s);
     tcase_add_test (tcase, restart_without_memory);
     tcase_add_test (tcase, two_deaths_are_one_restart);
     tcase_add_test (tcase, death_and_normal_end);
