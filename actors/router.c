@@ -40,7 +40,7 @@ enum {
     GOODBYE_SLACK_MS = 60   /* ... and beyond its deadline: 100 ms less the time to stop */
 };
 
-enum { START = 1, START_ALL, FLUSH, REMOVE, DRAIN, BURY, WATCH, HEAL };
+enum { START = 1, START_SOON, START_ALL, FLUSH, REMOVE, DRAIN, BURY, WATCH, HEAL };
 
 /* The request is gone as soon as it is done: the gate is the node's. */
 void ctki_router_answer (ctki_router_t *router, request_t *request, int error)
@@ -124,6 +124,20 @@ void ctki_router_each_peer (ctki_router_t *router, void (*fn) (ctki_peer_t *peer
 static void start_one (ctki_peer_t *peer, void *arg)
 {
     sender_of (arg, peer);
+}
+
+/* One that is no peer any more has none. */
+static void start_soon (ctki_router_t *router, ctalk_pid_t pid)
+{
+    ctki_outbox_t *outbox = &router->node->outbox;
+    ctki_outbox_lock (outbox);
+    ctki_peer_t *peer = ctki_route_find (&outbox->route, pid, 0);
+    if (peer)
+        ctki_peer_hold (peer);
+    ctki_outbox_unlock (outbox);
+    if (peer)
+        start_one (peer, router);
+    ctki_peer_release (peer);
 }
 
 static void start_all (ctki_router_t *router)
@@ -423,6 +437,9 @@ static void obey (void *self, const ctki_command_t *command)
     case START:
         start_sender (router, command->pointer);
         break;
+    case START_SOON:
+        start_soon (router, (ctalk_pid_t) command->number);
+        break;
     case START_ALL:
         start_all (router);
         break;
@@ -703,6 +720,11 @@ int ctki_router_start_sender (ctki_router_t *router, ctki_peer_t *peer, ctalk_er
         return ctki_error_set (error, rc, "the sender for pid %d cannot be started: %s", (int) peer->pid,
                                strerror (rc));
     return ctki_sender_await (request.sender, error);
+}
+
+int ctki_router_start_soon (ctki_router_t *router, ctalk_pid_t pid)
+{
+    return ctki_actor_tell (&router->actor, START_SOON, pid, NULL);
 }
 
 void ctki_router_start_all (ctki_router_t *router)

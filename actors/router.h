@@ -27,6 +27,9 @@ const char *ctki_router_endpoint (const ctki_router_t *router); /* as bound */
  * Waits until it is ready. -1: the error is filled in. */
 int ctki_router_start_sender (ctki_router_t *router, ctki_peer_t *peer, ctalk_error_t *error);
 
+/* The same without waiting: it is tried until it can be started. -1: no memory. */
+int ctki_router_start_soon (ctki_router_t *router, ctalk_pid_t pid);
+
 /* Starts the senders of all peers; does not wait. */
 void ctki_router_start_all (ctki_router_t *router);
 

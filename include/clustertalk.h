@@ -203,7 +203,7 @@ typedef struct {
 
 /* The state of a peer, as this server sees it. May grow. */
 enum {
-    CTALK_STATE_IDLE = 0,   /* "Senders": "lazy", and nothing was sent to it yet */
+    CTALK_STATE_IDLE = 0,   /* "Senders": "lazy", and nothing was sent to it or asked about it yet */
     CTALK_STATE_CONNECTING, /* no session with it yet, but not for DownMs */
     CTALK_STATE_UP,         /* the session to it is open, a valid frame came within SuspectMs */
     CTALK_STATE_SUSPECT,    /* no valid frame for SuspectMs */
@@ -961,7 +961,8 @@ typedef struct {
  * itself and on those peers that are up in its eyes: members on a peer that goes
  * down are gone for it and come back with the peer. Joins and leaves reach the
  * peers in the order in which this server made them. With "Senders": "lazy", the
- * first join starts all senders. An actor that ends leaves its groups.
+ * first join or watch starts all senders; before, members on peers that nothing
+ * was sent to are not known, nor sent to. An actor that ends leaves its groups.
  *
  * -1: EEXIST: it is a member; ESRCH: it is not; EINVAL; ENOMEM; ESHUTDOWN.
  */

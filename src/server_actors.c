@@ -229,7 +229,9 @@ int ctalk_actor_monitor (ctalk_actor_t *self, ctalk_pid_t pid, uint64_t actor)
         return ctki_fail (EINVAL);
     if (ctki_server_enter_uncancelled (self->server, &cancel))
         return -1;
-    return done (self->server, cancel, ctki_hall_monitor (self, pid, actor));
+    bool start = self->server->node.lazy && actor == 0; /* else nothing is sent that would start it */
+    int rc = start && ctki_router_start_soon (self->server->router, pid) ? ENOMEM : 0;
+    return done (self->server, cancel, rc ? rc : ctki_hall_monitor (self, pid, actor));
 }
 
 int ctalk_actor_unmonitor (ctalk_actor_t *self, ctalk_pid_t pid, uint64_t actor)
@@ -303,7 +305,11 @@ static int unwatch (ctalk_actor_t *actor, const char *name)
 
 int ctalk_group_watch (ctalk_actor_t *self, const char *group, bool on)
 {
-    return change_group (self, group, on ? watch : unwatch);
+    if (change_group (self, group, on ? watch : unwatch))
+        return -1;
+    if (on && self->server->node.lazy)
+        ctki_router_start_all (self->server->router);
+    return 0;
 }
 
 int ctalk_group_members (ctalk_server_t *server, const char *group, ctalk_address_t *members, size_t capacity)

@@ -378,6 +378,23 @@ START_TEST (lazy_senders)
 }
 END_TEST
 
+/* So does the first watch: who only watches sees the members on all. */
+START_TEST (lazy_watcher)
+{
+    ctki_cluster_open (&cluster, 3, CTKI_OPTIONS ("Senders", "lazy"));
+    ctki_puppet_start (&watcher, cluster.server[1], NULL);
+    ctki_puppet_start (&b, cluster.server[2], NULL);
+    ctki_puppet_start (&c, cluster.server[3], NULL);
+    CTKI_SUCCEEDS (ctki_puppet_join (&b, "group"));
+    CTKI_SUCCEEDS (ctki_puppet_watch (&watcher, "group", true));
+    expect_member (&watcher, CTALK_GROUP_JOINED, 2, b.id, "group");
+    CTKI_SUCCEEDS (ctki_puppet_join (&c, "group"));
+    expect_member (&watcher, CTALK_GROUP_JOINED, 3, c.id, "group");
+    ck_assert_int_eq (ctalk_group_members (cluster.server[1], "group", NULL, 0), 2);
+    finish ();
+}
+END_TEST
+
 /* A peer that is added later knows the members, too. */
 START_TEST (added_later)
 {
@@ -502,6 +519,7 @@ Suite *ctki_suite_groups (void)
     tcase_add_loop_test (peers, peer_restarted, 0, 2);
     tcase_add_test (peers, peer_gone);
     tcase_add_test (peers, lazy_senders);
+    tcase_add_test (peers, lazy_watcher);
     tcase_add_test (peers, added_later);
     tcase_add_test (sending, send_to_all);
     tcase_add_loop_test (sending, send_without_room, 0, 2);

@@ -368,6 +368,18 @@ START_TEST (never_there)
 }
 END_TEST
 
+/* The same of who asks about the server alone, which sends it nothing: with lazy senders, too. */
+START_TEST (never_there_itself)
+{
+    ctki_cluster_open_absent (&cluster, 1, CTKI_OPTIONS ("Senders", _i == 1 ? "lazy" : "eager", CTKI_FAST_FAILURE));
+    ctki_puppet_start (&watcher, cluster.server[1], NULL);
+    CTKI_SUCCEEDS (ctki_puppet_monitor (&watcher, cluster.absent, 0));
+    expect_down (&watcher, cluster.absent, 0, CTALK_WHY_DOWN, 0);
+    ctki_puppets_end ();
+    (void) ctki_cluster_close_abandoning (&cluster, 0);
+}
+END_TEST
+
 /* Who asked only about a peer that was never there has sent nothing: its server closes at once and abandons nothing. */
 START_TEST (nothing_holds_up_the_close)
 {
@@ -522,6 +534,7 @@ Suite *ctki_suite_monitors (void)
     tcase_add_test (servers, ended_while_cut);
     tcase_add_test (servers, ended_while_down);
     tcase_add_test (servers, never_there);
+    tcase_add_loop_test (servers, never_there_itself, 0, 2);
     tcase_add_test (servers, nothing_holds_up_the_close);
     tcase_add_test (servers, closing);
     tcase_add_test (servers, removed);
