@@ -90,24 +90,27 @@ typedef struct ctki_watch {
     ctki_letter_t *letter; /* made before */
 } ctki_watch_t;
 
-typedef struct ctki_timer {
-    uint64_t id;
-    int64_t due_us;
-    size_t place; /* in the heap */
-    ctalk_actor_t *actor;
-    struct ctki_timer *next, **link; /* of the actor */
-    ctki_letter_t *letter;           /* what is to be sent */
-    bool own;                        /* to the actor itself */
-} ctki_timer_t;
-
-/* A sender that waits for room in a mailbox; it lives on its thread's stack. */
+/* A sender that waits for room in a mailbox; it lives on its thread's stack, or in a timer. */
 typedef struct ctki_standing {
     struct ctki_standing *next, **link;
     ctki_letter_t *letter;
     const atomic_bool *stop;
     ctki_seat_t seat;
     atomic_int verdict; /* -1: it waits; else 0 or an errno */
+    struct ctki_timer *timer; /* whose it is; NULL: a thread's */
 } ctki_standing_t;
+
+typedef struct ctki_timer {
+    uint64_t id;
+    int64_t due_us; /* CTKI_FOREVER: it was due, and stands */
+    size_t place; /* in the heap */
+    ctalk_actor_t *actor;
+    struct ctki_timer *next, **link; /* of the actor */
+    ctki_letter_t *letter;           /* what is to be sent */
+    bool own;                        /* to the actor itself */
+    ctki_standing_t standing;        /* in the line of ... */
+    ctalk_actor_t *stands_at;        /* ... this one of this server; NULL: in none */
+} ctki_timer_t;
 
 /* A call that waits for its answer; on its thread's stack, or in an array of such. */
 typedef struct ctki_call {
@@ -311,9 +314,10 @@ void ctki_mail_put (ctalk_actor_t *actor, ctki_letter_t *letter);
 /* The same if there is room, and nobody stands in line for it. */
 bool ctki_mail_try_put (ctalk_actor_t *actor, ctki_letter_t *letter);
 
-/* With the hall's lock held: a sender stands in line; is taken out of it with a
- * verdict; those who find room go. */
+/* With the hall's lock held: a sender stands in line; is taken out of it, or so
+ * with a verdict; those who find room go. */
 void ctki_mail_stand (ctalk_actor_t *actor, ctki_standing_t *standing);
+void ctki_mail_leave (ctalk_actor_t *actor, ctki_standing_t *standing);
 void ctki_mail_decide (ctalk_actor_t *actor, ctki_standing_t *standing, int verdict);
 void ctki_mail_serve (ctalk_actor_t *actor);
 
@@ -391,6 +395,9 @@ void ctki_watches_end (ctalk_actor_t *actor, uint32_t why, int32_t exit_reason);
 uint64_t ctki_hall_send_after (ctalk_actor_t *actor, int delay_ms, const ctalk_envelope_t *envelope);
 int ctki_hall_cancel (ctalk_actor_t *actor, uint64_t id);
 void ctki_timers_end (ctalk_actor_t *actor);
+
+/* One that stood in line is out of it, and over: verdict 0: its letter was taken. */
+void ctki_timer_decided (ctki_hall_t *hall, ctki_timer_t *timer, int verdict);
 void ctki_hall_run_due (ctki_hall_t *hall, int64_t now_us);
 
 /* ---- groups (hall_groups.c), the first four without the lock */

@@ -134,11 +134,20 @@ void ctki_mail_stand (ctalk_actor_t *actor, ctki_standing_t *standing)
     atomic_fetch_add (&actor->standing, 1);
 }
 
-void ctki_mail_decide (ctalk_actor_t *actor, ctki_standing_t *standing, int verdict)
+void ctki_mail_leave (ctalk_actor_t *actor, ctki_standing_t *standing)
 {
     *standing->link = standing->next;
     *(standing->next ? &standing->next->link : &actor->last) = standing->link;
     atomic_fetch_sub (&actor->standing, 1);
+}
+
+void ctki_mail_decide (ctalk_actor_t *actor, ctki_standing_t *standing, int verdict)
+{
+    ctki_mail_leave (actor, standing);
+    if (standing->timer) {
+        ctki_timer_decided (actor->hall, standing->timer, verdict);
+        return;
+    }
     atomic_store (&standing->verdict, verdict);
     ctki_hall_wake (actor->hall, &standing->seat);
 }

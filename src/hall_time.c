@@ -111,6 +111,8 @@ static int add (ctki_hall_t *hall, ctki_timer_t *timer)
 static ctki_letter_t *take_out (ctki_hall_t *hall, ctki_timer_t *timer)
 {
     ctki_letter_t *letter = timer->letter;
+    if (timer->stands_at)
+        ctki_mail_leave (timer->stands_at, &timer->standing);
     ctki_timer_t *last = hall->heap[--hall->timers];
     if (last != timer)
         sift (hall, last, timer->place);
@@ -124,40 +126,76 @@ static ctki_letter_t *take_out (ctki_hall_t *hall, ctki_timer_t *timer)
 
 /* ---- when it is due */
 
-/* Sends what is for others. EAGAIN or ENOMEM: not now. */
-static int send_now (ctki_hall_t *hall, const ctki_letter_t *letter)
+void ctki_timer_decided (ctki_hall_t *hall, ctki_timer_t *timer, int verdict)
 {
-    const ctalk_envelope_t *envelope = &letter->envelope;
+    timer->stands_at = NULL;
+    ctki_letter_t *letter = take_out (hall, timer);
+    if (verdict)
+        ctki_letter_free (letter);
+}
+
+/* Not again before that time. */
+static void put_off (ctki_hall_t *hall, ctki_timer_t *timer, int64_t due_us)
+{
+    timer->due_us = due_us;
+    sift (hall, timer, timer->place);
+}
+
+/* There is no room: it is due no more, but stands in line for it, as a thread would; see ctki_mail_serve (). */
+static void stand (ctki_hall_t *hall, ctki_timer_t *timer, ctalk_actor_t *actor)
+{
+    put_off (hall, timer, CTKI_FOREVER);
+    timer->standing = (ctki_standing_t){.letter = timer->letter, .timer = timer};
+    timer->stands_at = actor;
+    ctki_mail_stand (actor, &timer->standing);
+    ctki_fence_heavy ();
+    ctki_mail_serve (actor); /* room that was made meanwhile: the timer may be gone now */
+}
+
+/* To an actor or a call of this server goes the letter itself. */
+static void send_here (ctki_hall_t *hall, ctki_timer_t *timer, int64_t now_us)
+{
     ctalk_actor_t *actor;
-    ctalk_envelope_t copy = *envelope;
-    copy.lease = NULL;
-    if (copy.pid != hall->self || !copy.to) {
-        if (ctki_outbox_send_until (hall->outbox, &copy, 0, NULL))
-            return errno;
-        if (ctki_id_is_call (copy.to))
-            ctki_request_done (hall, copy.pid, copy.to);
-        return 0;
+    ctki_letter_t *letter = timer->letter;
+    letter->charge = letter->envelope.size + CTKI_CHARGE_BYTES;
+    letter->envelope.flags = 0;
+    int rc = ctki_hall_deliver (hall, letter, &actor);
+    if (rc == EAGAIN)
+        stand (hall, timer, actor);
+    else if (rc == ENOMEM)
+        put_off (hall, timer, now_us + CTKI_HALL_RETRY_MS * CTKI_MS);
+    else {
+        (void) take_out (hall, timer);
+        if (rc)
+            ctki_letter_free (letter);
     }
-    ctki_letter_t *own = ctki_letter_new (hall, &copy);
-    int rc = own ? ctki_hall_deliver (hall, own, &actor) : ENOMEM;
-    if (rc)
-        ctki_letter_free (own);
-    return rc;
+}
+
+/* Elsewhere, or to the own inbox. */
+static void send_away (ctki_hall_t *hall, ctki_timer_t *timer, int64_t now_us)
+{
+    ctalk_envelope_t envelope = timer->letter->envelope;
+    envelope.lease = NULL;
+    int rc = ctki_outbox_send_until (hall->outbox, &envelope, 0, NULL) ? errno : 0;
+    if (rc == EAGAIN || rc == ENOMEM) {
+        put_off (hall, timer, now_us + CTKI_HALL_RETRY_MS * CTKI_MS);
+        return;
+    }
+    if (rc == 0 && ctki_id_is_call (envelope.to))
+        ctki_request_done (hall, envelope.pid, envelope.to);
+    ctki_letter_free (take_out (hall, timer));
 }
 
 static void run_timer (ctki_hall_t *hall, ctki_timer_t *timer, int64_t now_us)
 {
+    const ctalk_envelope_t *envelope = &timer->letter->envelope;
     if (timer->own) {
         ctalk_actor_t *actor = timer->actor;
         ctki_mail_put (actor, take_out (hall, timer));
-        return;
-    }
-    int rc = send_now (hall, timer->letter);
-    if (rc == EAGAIN || rc == ENOMEM) {
-        timer->due_us = now_us + CTKI_HALL_RETRY_MS * CTKI_MS;
-        sift (hall, timer, timer->place);
-    } else
-        ctki_letter_free (take_out (hall, timer));
+    } else if (envelope->pid == hall->self && envelope->to)
+        send_here (hall, timer, now_us);
+    else
+        send_away (hall, timer, now_us);
 }
 
 void ctki_hall_run_due (ctki_hall_t *hall, int64_t now_us)

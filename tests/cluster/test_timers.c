@@ -12,7 +12,7 @@
 enum { NO_SUCH = 12345, NEVER_MS = 600000, SOON_MS = 20 };
 
 static ctki_cluster_t cluster;
-static ctki_puppet_t a, b;
+static ctki_puppet_t a, b, c;
 
 static void finish (void)
 {
@@ -270,6 +270,37 @@ START_TEST (without_room)
 }
 END_TEST
 
+/* It has its place among those who wait for room, and comes before what was sent after it; there it may be cancelled, ends
+ * with its actor, and is lost with the one that it is for. */
+START_TEST (stands_in_line)
+{
+    ctki_cluster_open (&cluster, 1, NULL);
+    ctki_puppet_start (&a, cluster.server[1], NULL);
+    ctki_puppet_start (&b, cluster.server[1], NULL);
+    ctki_puppet_start (&c, cluster.server[1], NULL);
+    uint64_t id_of_a = a.id;
+    CTKI_SUCCEEDS (ctki_puppet_set_mailbox (&b, 1));
+    ctki_puppet_tell (&a, &b, 0, "full");
+    uint64_t first = set (&a, &b, 0, 1, "cancelled");
+    (void) set (&a, &b, 0, 2, "first");
+    expect_timer (&a, set (&a, &a, 0, 3, "due later"), 3, "due later");
+    ctalk_envelope_t envelope = ctki_puppet_envelope (&b, 4, "second");
+    ctki_puppet_begin_send (&c, &envelope, -1);
+    ctki_puppet_await_blocked (&c);
+    CTKI_SUCCEEDS (ctki_puppet_cancel (&a, first));
+    if (_i > 0)
+        ctki_puppet_exit (_i == 1 ? &a : &b, 0);
+    if (_i < 2)
+        ctki_puppet_expect (&b, 1, id_of_a, 0, "full");
+    if (_i < 1)
+        ctki_puppet_expect (&b, 1, id_of_a, 2, "first");
+    if (_i < 2)
+        ctki_puppet_expect (&b, 1, c.id, 4, "second");
+    CTKI_SUCCEEDS ((int) ctki_puppet_finish (&c));
+    finish ();
+}
+END_TEST
+
 /* An actor's own timer comes though its mailbox is full. */
 START_TEST (needs_no_room)
 {
@@ -389,6 +420,7 @@ Suite *ctki_suite_timers (void)
     tcase_add_loop_test (tcase, to_others, 0, 2);
     tcase_add_loop_test (tcase, to_an_inbox, 0, 2);
     tcase_add_loop_test (tcase, without_room, 0, 2);
+    tcase_add_loop_test (tcase, stands_in_line, 0, 3);
     tcase_add_test (tcase, needs_no_room);
     tcase_add_loop_test (tcase, end_with_the_actor, 0, 2);
     tcase_add_test (tcase, close_with_timers);
