@@ -875,8 +875,8 @@ CTALK_EXPORT int ctalk_actor_unmonitor (ctalk_actor_t *self, ctalk_pid_t pid, ui
  * Sends an envelope later: at the earliest after delay_ms (0 or more). It is
  * copied. To the actor itself it comes as CTALK_TIMER, with its msg_id and
  * payload and the id of the timer in "from"; to others as if it were sent then,
- * and waited for room for ever: on this server in line with others who wait, to
- * others by trying again and again. Timers end with their actor.
+ * and it waits for room in line with others who wait, for as long as it takes.
+ * Timers end with their actor.
  *
  * Returns the id of the timer, never used again. 0: EINVAL; EMSGSIZE;
  * EHOSTUNREACH; ENOMEM; ESHUTDOWN.

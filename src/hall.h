@@ -110,6 +110,7 @@ typedef struct ctki_timer {
     bool own;                        /* to the actor itself */
     ctki_standing_t standing;        /* in the line of ... */
     ctalk_actor_t *stands_at;        /* ... this one of this server; NULL: in none */
+    ctki_waiter_t *waiter;           /* it is the outbox's: in line there, or sent; else NULL */
 } ctki_timer_t;
 
 /* A call that waits for its answer; on its thread's stack, or in an array of such. */

@@ -107,12 +107,27 @@ static int add (ctki_hall_t *hall, ctki_timer_t *timer)
     return 0;
 }
 
+/* Out of the outbox's line. Whether it was sent. */
+static bool withdraw (ctki_hall_t *hall, ctki_timer_t *timer)
+{
+    const ctalk_envelope_t *envelope = &timer->letter->envelope;
+    if (!timer->waiter || ctki_outbox_end (hall->outbox, timer->waiter)) {
+        timer->waiter = NULL;
+        return false;
+    }
+    timer->waiter = NULL;
+    if (ctki_id_is_call (envelope->to))
+        ctki_request_done (hall, envelope->pid, envelope->to);
+    return true;
+}
+
 /* Out of everything; its letter is the caller's. */
 static ctki_letter_t *take_out (ctki_hall_t *hall, ctki_timer_t *timer)
 {
     ctki_letter_t *letter = timer->letter;
     if (timer->stands_at)
         ctki_mail_leave (timer->stands_at, &timer->standing);
+    (void) withdraw (hall, timer);
     ctki_timer_t *last = hall->heap[--hall->timers];
     if (last != timer)
         sift (hall, last, timer->place);
@@ -171,19 +186,20 @@ static void send_here (ctki_hall_t *hall, ctki_timer_t *timer, int64_t now_us)
     }
 }
 
-/* Elsewhere, or to the own inbox. */
+/* Elsewhere, or to the own inbox: the outbox has it from now on, and is asked again until it was sent. */
 static void send_away (ctki_hall_t *hall, ctki_timer_t *timer, int64_t now_us)
 {
     ctalk_envelope_t envelope = timer->letter->envelope;
     envelope.lease = NULL;
-    int rc = ctki_outbox_send_until (hall->outbox, &envelope, 0, NULL) ? errno : 0;
-    if (rc == EAGAIN || rc == ENOMEM) {
+    if (!timer->waiter)
+        timer->waiter = ctki_outbox_begin (hall->outbox, &envelope);
+    int rc = timer->waiter ? ctki_outbox_look (hall->outbox, timer->waiter) : ENOMEM;
+    if (rc == ENOMEM)
+        (void) withdraw (hall, timer); /* it begins anew */
+    if (rc == EAGAIN || rc == ENOMEM)
         put_off (hall, timer, now_us + CTKI_HALL_RETRY_MS * CTKI_MS);
-        return;
-    }
-    if (rc == 0 && ctki_id_is_call (envelope.to))
-        ctki_request_done (hall, envelope.pid, envelope.to);
-    ctki_letter_free (take_out (hall, timer));
+    else
+        ctki_letter_free (take_out (hall, timer));
 }
 
 static void run_timer (ctki_hall_t *hall, ctki_timer_t *timer, int64_t now_us)
@@ -280,8 +296,13 @@ int ctki_hall_cancel (ctalk_actor_t *actor, uint64_t id)
     ctki_hall_t *hall = actor->hall;
     ctki_hall_lock (hall);
     ctki_timer_t *timer = ctki_map_get (&hall->timers_map, id);
-    ctki_letter_t *letter = timer && timer->actor == actor ? take_out (hall, timer) : NULL;
+    bool its = timer && timer->actor == actor, sent = its && withdraw (hall, timer);
+    ctki_letter_t *letter = its ? take_out (hall, timer) : NULL;
     ctki_hall_unlock (hall);
+    if (sent) {
+        ctki_letter_free (letter);
+        return ESRCH;
+    }
     if (!letter)
         return ctki_mail_drop (actor, CTALK_TIMER, hall->self, id) ? 0 : ESRCH;
     ctki_letter_free (letter);

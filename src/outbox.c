@@ -86,6 +86,7 @@ typedef struct {
     int timeout_ms;
     int64_t deadline_us;     /* -1: it has not waited yet */
     const atomic_bool *stop; /* NULL, or what ends it when it becomes true */
+    ctki_waiter_t *waiter;   /* not NULL: no thread waits, this one stands in line */
 } patience_t;
 
 /* ---- credit, with the lock held */
@@ -304,7 +305,7 @@ static void wake_router (ctki_outbox_t *outbox)
 
 typedef enum { WAITING, SENT, FAILED } verdict_t;
 
-/* A sender that waits; it lives on its thread's stack. */
+/* A sender that waits; it lives on its thread's stack, or is one of ctki_outbox_begin (). */
 typedef struct ctki_waiter {
     struct ctki_waiter *next, *prev;
     ctki_peer_t *peer; /* NULL: a broadcast */
@@ -319,6 +320,9 @@ typedef struct ctki_waiter {
     int error;           /* FAILED */
     bool body_used;      /* SENT: the body's reference was taken */
     ctki_crowd_t *crowd; /* a broadcast that waits: where it stands */
+    /* Where no thread waits: */
+    bool holds;           /* it has a reference of peer */
+    ctalk_envelope_t own; /* `envelope` */
 } waiter_t;
 
 static void enter_line (ctki_outbox_t *outbox, waiter_t *waiter)
@@ -604,16 +608,14 @@ static int await_verdict (ctki_outbox_t *outbox, waiter_t *waiter, patience_t *p
     return waiter->verdict == SENT ? 0 : waiter->error;
 }
 
-/* Stands in line until it was sent or cannot be. The count of waiters is raised
- * before the queues are looked at again, and ctki_outbox_settled () lowers the
- * queue before it looks at the count: one of the two sees the other. */
-static int wait_in_line (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, patience_t *patience, dest_t *dest)
+/* The count of waiters is raised before the queues are looked at again, and
+ * ctki_outbox_settled () lowers the queue before it looks at the count: one of the
+ * two sees the other. */
+static void stand_in_line (ctki_outbox_t *outbox, waiter_t *waiter, dest_t *dest)
 {
-    waiter_t waiter = {.peer = dest->peer, .envelope = envelope, .body = body, .credit = dest->credit,
-                       .stop = patience->stop, .charge = envelope->size + CTKI_CHARGE_BYTES};
-    if (patience->stop && atomic_load (patience->stop))
-        return ESHUTDOWN;
-    enter_line (outbox, &waiter);
+    waiter->peer = dest->peer;
+    waiter->credit = dest->credit;
+    enter_line (outbox, waiter);
     if (dest->peer) {
         if (dest->credit)
             dest->credit->standing++;
@@ -621,6 +623,20 @@ static int wait_in_line (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope
         dest->held = true;
     }
     serve (outbox); /* rings the router, too: what is there must move, or nobody makes room */
+}
+
+/* Stands in line until it was sent or cannot be. */
+static int wait_in_line (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, patience_t *patience, dest_t *dest)
+{
+    waiter_t waiter = {.envelope = envelope, .body = body, .stop = patience->stop,
+                       .charge = envelope->size + CTKI_CHARGE_BYTES};
+    if (patience->stop && atomic_load (patience->stop))
+        return ESHUTDOWN;
+    if (patience->waiter) {
+        stand_in_line (outbox, patience->waiter, dest);
+        return EAGAIN;
+    }
+    stand_in_line (outbox, &waiter, dest);
     int rc = await_verdict (outbox, &waiter, patience);
     dest->used = waiter.body_used;
     return rc;
@@ -927,6 +943,75 @@ int ctki_outbox_send_until (ctki_outbox_t *outbox, const ctalk_envelope_t *envel
     if (CTKI_LIKELY (send_quickly (outbox, envelope)))
         return 0;
     return send_slowly (outbox, envelope, 1, NULL, timeout_ms, stop) < 0 ? -1 : 0;
+}
+
+/* ---- sending without a thread that waits */
+
+/* With the lock held: it is sent, stands in line, or cannot be sent. */
+static void begin (ctki_outbox_t *outbox, waiter_t *waiter)
+{
+    patience_t patience = {.timeout_ms = -1, .deadline_us = -1, .waiter = waiter};
+    dest_t dest = {0};
+    int rc = try_one (outbox, waiter->envelope, waiter->body, &patience, &dest);
+    waiter->holds = dest.held;
+    if (rc != EAGAIN) {
+        waiter->verdict = rc ? FAILED : SENT;
+        waiter->error = rc;
+        waiter->body_used = dest.used;
+    }
+    if (rc && rc != EAGAIN)
+        ctki_outbox_count_refusal (outbox, dest.peer, rc);
+    ctki_crowd_release (dest.crowd);
+}
+
+ctki_waiter_t *ctki_outbox_begin (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope)
+{
+    waiter_t *waiter = ctki_alloc_zero (sizeof *waiter);
+    bool large = is_large (outbox, envelope);
+    if (!waiter || (large && !(waiter->body = ctki_buf_copy (envelope->data, envelope->size)))) {
+        ctki_free (waiter);
+        return NULL;
+    }
+    waiter->own = *envelope;
+    waiter->envelope = &waiter->own;
+    waiter->charge = envelope->size + CTKI_CHARGE_BYTES;
+    ctki_outbox_lock (outbox);
+    begin (outbox, waiter);
+    bool wake = outbox->mailbox.items.head && ctki_mailbox_filled (&outbox->mailbox);
+    ctki_outbox_unlock (outbox);
+    if (wake)
+        wake_router (outbox);
+    return waiter;
+}
+
+static int state_of (const waiter_t *waiter)
+{
+    return waiter->verdict == WAITING ? EAGAIN : waiter->verdict == SENT ? 0 : waiter->error;
+}
+
+int ctki_outbox_look (ctki_outbox_t *outbox, const ctki_waiter_t *waiter)
+{
+    ctki_outbox_lock (outbox);
+    int rc = state_of (waiter);
+    ctki_outbox_unlock (outbox);
+    return rc;
+}
+
+int ctki_outbox_end (ctki_outbox_t *outbox, ctki_waiter_t *waiter)
+{
+    ctki_outbox_lock (outbox);
+    int rc = state_of (waiter);
+    if (rc == EAGAIN) {
+        leave_line (outbox, waiter);
+        serve (outbox); /* those behind may go */
+    }
+    ctki_outbox_unlock (outbox);
+    if (waiter->body && !waiter->body_used)
+        ctki_buf_release (waiter->body, 1);
+    if (waiter->holds)
+        ctki_peer_release (waiter->peer);
+    ctki_free (waiter);
+    return rc;
 }
 
 int ctki_outbox_check (const ctki_outbox_t *outbox, const ctalk_envelope_t *envelope)

@@ -72,6 +72,16 @@ int ctki_outbox_send (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes, 
 int ctki_outbox_send_until (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, int timeout_ms,
                             const atomic_bool *stop);
 
+/* An envelope that no thread waits for: it is sent, or stands in line for as long as
+ * it takes. The payload is the caller's until the end; a large one is copied, once.
+ * NULL: ENOMEM. */
+typedef struct ctki_waiter ctki_waiter_t;
+ctki_waiter_t *ctki_outbox_begin (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope);
+
+/* EAGAIN: it stands; 0: sent; else an errno. The end takes it out of the line and frees it. */
+int ctki_outbox_look (ctki_outbox_t *outbox, const ctki_waiter_t *waiter);
+int ctki_outbox_end (ctki_outbox_t *outbox, ctki_waiter_t *waiter);
+
 /* *stop has become true: who waits with it fails. */
 void ctki_outbox_interrupt (ctki_outbox_t *outbox, const atomic_bool *stop);
 

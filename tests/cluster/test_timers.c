@@ -301,6 +301,44 @@ START_TEST (stands_in_line)
 }
 END_TEST
 
+/* The same at the credit of an actor elsewhere; what was refused to nobody is not counted. */
+START_TEST (stands_for_credit)
+{
+    static const char data[65536];
+    size_t size = _i == 1 ? sizeof data : 1000;
+    open_two (true);
+    ctki_puppet_start (&c, cluster.server[1], NULL);
+    ctalk_envelope_t envelope = ctki_puppet_envelope (&b, 0, NULL), got;
+    envelope.data = data;
+    envelope.size = size;
+    int64_t full = ctki_puppet_fill (cluster.server[1], &b, 0, size);
+    uint64_t refused = ctki_cluster_stats (cluster.server[1], 2).refused_full;
+    envelope.msg_id = full;
+    uint64_t first = ctki_puppet_send_after (&a, 0, &envelope);
+    envelope.msg_id++;
+    ck_assert_uint_ne (first, 0);
+    ck_assert_uint_ne (ctki_puppet_send_after (&a, 0, &envelope), 0);
+    expect_timer (&a, set (&a, &a, 0, 3, "due later"), 3, "due later");
+    envelope.msg_id++;
+    ctki_puppet_begin_send (&c, &envelope, -1);
+    ctki_puppet_await_blocked (&c);
+    expect_timer (&a, set (&a, &a, SOON_MS, 3, "later"), 3, "later");
+    ck_assert_uint_eq (ctki_cluster_stats (cluster.server[1], 2).refused_full, refused);
+    CTKI_SUCCEEDS (ctki_puppet_cancel (&a, first));
+    for (int64_t i = 0; i < full + 3; i++) {
+        if (i == full)
+            continue;
+        ctki_puppet_take (&b, &got);
+        ck_assert_int_eq (got.msg_id, i);
+        ck_assert_uint_eq (got.size, size);
+        ctalk_envelope_close (&got);
+    }
+    CTKI_SUCCEEDS ((int) ctki_puppet_finish (&c));
+    ctki_puppet_expect_nothing (&b, 0);
+    finish ();
+}
+END_TEST
+
 /* An actor's own timer comes though its mailbox is full. */
 START_TEST (needs_no_room)
 {
@@ -421,6 +459,7 @@ Suite *ctki_suite_timers (void)
     tcase_add_loop_test (tcase, to_an_inbox, 0, 2);
     tcase_add_loop_test (tcase, without_room, 0, 2);
     tcase_add_loop_test (tcase, stands_in_line, 0, 3);
+    tcase_add_loop_test (tcase, stands_for_credit, 0, 2);
     tcase_add_test (tcase, needs_no_room);
     tcase_add_loop_test (tcase, end_with_the_actor, 0, 2);
     tcase_add_test (tcase, close_with_timers);
