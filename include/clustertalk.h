@@ -813,9 +813,10 @@ CTALK_EXPORT int ctalk_actor_reply (ctalk_actor_t *self, const ctalk_envelope_t 
  * sent, and not answered (an answer that comes later is discarded and counted,
  * never taken for that to another call); ESRCH: there is no such actor, or it
  * ended before it answered; EHOSTDOWN: the peer was down already (nothing was
- * sent then), went down, closed, restarted or was removed: whether it did what it
- * was asked is not known; ESHUTDOWN: the own server closes, or the actor is to stop; else
- * as ctalk_send (); EINVAL also: CTALK_BROADCAST.
+ * sent then), went down, closed, restarted or was removed, also while the call
+ * waited to be sent: whether it did what it was asked is not known; ESHUTDOWN: the
+ * own server closes, or the actor is to stop; else as ctalk_send (); EINVAL also:
+ * CTALK_BROADCAST.
  */
 CTALK_EXPORT int ctalk_actor_call (ctalk_actor_t *self, const ctalk_envelope_t *request, ctalk_envelope_t *reply,
                                    int timeout_ms);

@@ -616,6 +616,7 @@ static void *run (void *arg)
     ctki_thread_set_name (name);
     actor->thread = pthread_self ();
     me = actor;
+    ctki_outbox_stop_thread (hall->outbox, &actor->stopping);
     unsigned generation = ctki_fork_generation_now ();
     int reason = actor->fn (actor, actor->arg);
     if (generation != ctki_fork_generation_now ())

@@ -120,6 +120,8 @@ typedef struct ctki_call {
     ctalk_pid_t pid;
     ctki_seat_t *seat;
     atomic_int state; /* -1: it waits; else 0 or an errno */
+    atomic_bool lost; /* the peer is gone: it need not be sent any more */
+    bool sent;        /* the caller's own */
     atomic_uint *left; /* of several that one thread waits for; NULL: it is alone */
     ctalk_envelope_t reply;
 } ctki_call_t;

@@ -165,8 +165,9 @@ void ctki_calls_peer_gone (ctki_hall_t *hall, ctalk_pid_t pid)
     for (ctki_call_t *call = hall->calls, *next; call; call = next) {
         next = call->next;
         if (call->pid == pid) {
-            call_over (hall, pid, call->id);
             finish (hall, call, EHOSTDOWN);
+            atomic_store (&call->lost, true);
+            ctki_outbox_interrupt (hall->outbox, &call->lost); /* it may wait to be sent */
         }
     }
 }
@@ -201,24 +202,28 @@ static int begin (ctki_hall_t *hall, ctki_call_t *call, ctalk_pid_t pid, ctki_se
     return rc;
 }
 
-/* Nobody waits for it any more: its state is final. sent: somebody may be told so. */
-static void give_up (ctki_hall_t *hall, ctki_call_t *call, int error, bool sent)
+/* Nobody waits for it any more: its state is final. The server that was called is told
+ * so here, by the thread that has sent the request: behind it. */
+static void give_up (ctki_hall_t *hall, ctki_call_t *call, int error)
 {
     ctki_hall_lock (hall);
-    if (atomic_load (&call->state) < 0) {
+    bool waits = atomic_load (&call->state) < 0;
+    if (waits)
         finish (hall, call, error);
-        if (sent)
-            call_over (hall, call->pid, call->id);
-    }
+    if (call->sent && (waits || atomic_load (&call->lost)))
+        call_over (hall, call->pid, call->id);
     ctki_hall_unlock (hall);
 }
 
-static int send_request (ctki_hall_t *hall, const ctalk_envelope_t *request, const ctki_call_t *call, int timeout_ms,
+static int send_request (ctki_hall_t *hall, const ctalk_envelope_t *request, ctki_call_t *call, int timeout_ms,
                          const atomic_bool *stop)
 {
     ctalk_envelope_t envelope = {.pid = call->pid, .msg_id = request->msg_id, .data = request->data,
                                  .size = request->size, .to = request->to, .from = call->id};
-    return ctki_hall_pass (hall, &envelope, timeout_ms, stop);
+    /* What stops an actor ends its sends to a peer anyway; and the own server does not go. */
+    int rc = ctki_hall_pass (hall, &envelope, timeout_ms, call->pid == hall->self ? stop : &call->lost);
+    call->sent = rc == 0;
+    return rc;
 }
 
 typedef struct {
@@ -249,14 +254,12 @@ int ctki_hall_call (ctki_hall_t *hall, const ctalk_envelope_t *request, ctalk_en
     if (rc)
         return rc;
     rc = send_request (hall, request, &call, timeout_ms, actor ? &actor->stopping : NULL);
-    if (rc) {
-        give_up (hall, &call, rc, false);
-        ctki_hall_await_wakers (&seat);
-        return rc;
-    }
     wait_t wait = {.hall = hall, .call = &call, .actor = actor};
-    rc = ctki_seat_wait (hall->inbox, call.seat, request->pid != hall->self, is_over, &wait, deadline_us);
-    give_up (hall, &call, rc == EAGAIN ? ETIMEDOUT : rc ? rc : ESHUTDOWN, true);
+    if (rc == 0) {
+        rc = ctki_seat_wait (hall->inbox, call.seat, request->pid != hall->self, is_over, &wait, deadline_us);
+        rc = rc == EAGAIN ? ETIMEDOUT : rc ? rc : ESHUTDOWN;
+    }
+    give_up (hall, &call, rc);
     ctki_hall_await_wakers (&seat);
     rc = atomic_load (&call.state);
     if (rc == 0)
@@ -282,12 +285,12 @@ int ctki_hall_call_all (ctki_hall_t *hall, const ctalk_envelope_t *request, ctal
                 atomic_fetch_sub (&left, 1);
             }
         } else if ((rc = send_request (hall, request, &calls[i], ctki_left_ms (timeout_ms, deadline_us), NULL)))
-            give_up (hall, &calls[i], rc, false);
+            give_up (hall, &calls[i], rc);
     }
     wait_t wait = {.hall = hall, .left = &left};
     int rc = ctki_seat_wait (hall->inbox, &seat, true, is_over, &wait, deadline_us);
     for (size_t i = 0; i < count; i++) {
-        give_up (hall, &calls[i], rc == EAGAIN ? ETIMEDOUT : rc ? rc : ESHUTDOWN, true);
+        give_up (hall, &calls[i], rc == EAGAIN ? ETIMEDOUT : rc ? rc : ESHUTDOWN);
         answers[i].error = atomic_load (&calls[i].state);
         if (answers[i].error == 0)
             answers[i].reply = calls[i].reply;

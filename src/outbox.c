@@ -6,8 +6,21 @@
 
 #include <errno.h>
 
+#include "src/calls.h"
 #include "src/mem.h"
 #include "src/notice.h"
+
+/* What ends the waits of this thread, and where. */
+static CTKI_THREAD_LOCAL struct {
+    const ctki_outbox_t *outbox;
+    const atomic_bool *stop;
+} own;
+
+void ctki_outbox_stop_thread (const ctki_outbox_t *outbox, const atomic_bool *stop)
+{
+    own.outbox = outbox;
+    own.stop = stop;
+}
 
 void ctki_outbox_init (ctki_outbox_t *outbox, ctki_pool_t *pool, size_t run_limit, ctki_bell_t *bell,
                        ctki_inbox_t *inbox)
@@ -314,7 +327,7 @@ typedef struct ctki_waiter {
     uint64_t charge;
     ctki_credit_t *credit; /* stands there; NULL: it needs none */
     bool at_peer;          /* stands there: all it lacks is room */
-    const atomic_bool *stop;
+    const atomic_bool *stop[2]; /* NULL, or what ends it: the call's, and the thread's */
     ctki_gate_t gate;
     verdict_t verdict;
     int error;           /* FAILED */
@@ -608,6 +621,11 @@ static int await_verdict (ctki_outbox_t *outbox, waiter_t *waiter, patience_t *p
     return waiter->verdict == SENT ? 0 : waiter->error;
 }
 
+static bool is_stopped (const waiter_t *waiter)
+{
+    return (waiter->stop[0] && atomic_load (waiter->stop[0])) || (waiter->stop[1] && atomic_load (waiter->stop[1]));
+}
+
 /* The count of waiters is raised before the queues are looked at again, and
  * ctki_outbox_settled () lowers the queue before it looks at the count: one of the
  * two sees the other. */
@@ -628,14 +646,14 @@ static void stand_in_line (ctki_outbox_t *outbox, waiter_t *waiter, dest_t *dest
 /* Stands in line until it was sent or cannot be. */
 static int wait_in_line (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, ctki_buf_t *body, patience_t *patience, dest_t *dest)
 {
-    waiter_t waiter = {.envelope = envelope, .body = body, .stop = patience->stop,
-                       .charge = envelope->size + CTKI_CHARGE_BYTES};
-    if (patience->stop && atomic_load (patience->stop))
-        return ESHUTDOWN;
+    waiter_t waiter = {.envelope = envelope, .body = body, .charge = envelope->size + CTKI_CHARGE_BYTES,
+                       .stop = {patience->stop, own.outbox == outbox ? own.stop : NULL}};
     if (patience->waiter) {
         stand_in_line (outbox, patience->waiter, dest);
         return EAGAIN;
     }
+    if (is_stopped (&waiter))
+        return ESHUTDOWN;
     stand_in_line (outbox, &waiter, dest);
     int rc = await_verdict (outbox, &waiter, patience);
     dest->used = waiter.body_used;
@@ -1024,7 +1042,7 @@ void ctki_outbox_interrupt (ctki_outbox_t *outbox, const atomic_bool *stop)
     ctki_outbox_lock (outbox);
     for (waiter_t *waiter = outbox->first, *next; waiter; waiter = next) {
         next = waiter->next;
-        if (waiter->stop == stop)
+        if (waiter->stop[0] == stop || waiter->stop[1] == stop)
             decide (outbox, waiter, FAILED, ESHUTDOWN);
     }
     serve (outbox); /* those behind may go */

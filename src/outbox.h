@@ -67,10 +67,13 @@ void ctki_outbox_fini (ctki_outbox_t *outbox);
 int ctki_outbox_send (ctki_outbox_t *outbox, const ctalk_envelope_t *envelopes, size_t count, ctki_buf_t *body,
                       int timeout_ms);
 
-/* The same for one envelope; it ends with ESHUTDOWN when *stop is true: see
- * ctki_outbox_interrupt (). 0, or -1. */
+/* The same for one envelope; a wait for room ends with ESHUTDOWN when *stop (NULL:
+ * none) is true: see ctki_outbox_interrupt (). 0, or -1. */
 int ctki_outbox_send_until (ctki_outbox_t *outbox, const ctalk_envelope_t *envelope, int timeout_ms,
                             const atomic_bool *stop);
+
+/* The same for all that this thread sends: it is an actor's, which may be told to stop. */
+void ctki_outbox_stop_thread (const ctki_outbox_t *outbox, const atomic_bool *stop);
 
 /* An envelope that no thread waits for: it is sent, or stands in line for as long as
  * it takes. The payload is the caller's until the end; a large one is copied, once.

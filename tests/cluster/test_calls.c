@@ -679,6 +679,39 @@ START_TEST (peer_down)
 }
 END_TEST
 
+/* A call that waits to be sent, of an actor or of a thread, ends as one that waits for its answer when the peer goes
+ * down; and it is not sent when the peer is back. */
+START_TEST (peer_down_before_sending)
+{
+    static const ctalk_envelope_t zero;
+    ctki_test_thread_t thread;
+    ctalk_envelope_t reply, got;
+    open_two (true, CTKI_OPTIONS (CTKI_FAST_FAILURE));
+    int64_t count = ctki_puppet_fill (cluster.server[1], &worker, 0, PAYLOAD);
+    ctalk_envelope_t request = ctki_puppet_envelope (&worker, -1, "never sent");
+    call_t call = {.server = cluster.server[1], .request = request, .timeout_ms = -1};
+    ctki_puppet_begin_call (&caller, &request, &reply, -1);
+    ctki_puppet_await_blocked (&caller);
+    ctki_test_thread_start (&thread, call_in_thread, &call);
+    ctki_test_thread_await_blocked (&thread);
+    cut (true);
+    expect_failure (&reply, EHOSTDOWN);
+    ctki_test_thread_join (&thread);
+    ck_assert_msg (call.rc == -1 && call.code == EHOSTDOWN, "%d, %s", call.rc, strerror (call.code));
+    ck_assert_mem_eq (&call.reply, &zero, sizeof zero);
+    cut (false);
+    ctki_cluster_wait_up (&cluster);
+    for (int64_t i = 0; i < count; i++) {
+        ctki_puppet_take (&worker, &got);
+        ck_assert_int_eq (got.msg_id, i);
+        ctalk_envelope_close (&got);
+    }
+    ctki_puppet_tell (&caller, &worker, 1, "the next");
+    ctki_puppet_expect (&worker, 1, caller.id, 1, "the next");
+    finish ();
+}
+END_TEST
+
 /* The peer closes during a call: EHOSTDOWN (or ESRCH, if the actor that was asked ends before), and EHOSTDOWN at once
  * when it has left. */
 START_TEST (peer_closed)
@@ -1051,6 +1084,7 @@ static void add_unanswered (TCase *tcase)
 static void add_peers (TCase *tcase)
 {
     tcase_add_test (tcase, peer_down);
+    tcase_add_test (tcase, peer_down_before_sending);
     tcase_add_test (tcase, peer_closed);
     tcase_add_test (tcase, peer_restarted);
     tcase_add_test (tcase, peer_removed);
