@@ -200,12 +200,24 @@ static void start_child (nest_t *nest, ctalk_actor_t *self, size_t number)
         cannot_start (nest, self, child, errno);
 }
 
+/* One that is told to stop itself meanwhile waits on: this child has its time, too. 0, or an errno. */
+static int await_stop (ctalk_server_t *server, const child_t *child)
+{
+    int64_t deadline_us = ctki_deadline_us (child->stop_timeout_ms);
+    int code = ctki_server_stop (server, child->id, child->serial, child->stop_timeout_ms) ? errno : 0;
+    if (code == ESHUTDOWN) {
+        int left_ms = ctki_left_ms (child->stop_timeout_ms, deadline_us);
+        code = ctki_server_stop (server, child->id, child->serial, left_ms) ? errno : 0;
+    }
+    return code;
+}
+
 /* That it is gone is not told any more: what comes for its id from now on is about its next life. */
 static ctki_stop_t stop_child (nest_t *nest, ctalk_actor_t *self, child_t *child)
 {
     ctalk_server_t *server = ctalk_actor_server (self);
     bool had_ended = atomic_load (&child->ended);
-    int code = ctki_server_stop (server, child->id, child->serial, child->stop_timeout_ms) ? errno : 0;
+    int code = await_stop (server, child);
     if (code == ESHUTDOWN) { /* all actors were asked to stop by the server, and it waits for them */
         give_up (nest, code);
         return CTKI_STOP_TIMEOUT;

@@ -893,7 +893,11 @@ CTALK_EXPORT int ctalk_actor_cancel (ctalk_actor_t *self, uint64_t timer);
 
 /*
  * Asks an actor of this server to stop: its receives, calls and waiting sends
- * fail with ESHUTDOWN from now on. Waits until its function has returned.
+ * fail with ESHUTDOWN from now on, also those that it makes on its server as any
+ * thread can: ctalk_send (), ctalk_call (), ctalk_call_all (), ctalk_reply (),
+ * ctalk_group_send () and the like. Waits until its function has returned. An
+ * actor that waits here and is asked to stop itself waits no more: ESHUTDOWN; one
+ * that was asked before can wait for the end of others before it ends.
  *
  * -1: ESRCH: no such actor (any more); EAGAIN: it has not ended within the
  * timeout (it is asked all the same); EDEADLK: an actor stops itself; EINVAL;

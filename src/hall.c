@@ -13,9 +13,9 @@
 
 static CTKI_THREAD_LOCAL ctalk_actor_t *me;
 
-ctalk_actor_t *ctki_hall_me (void)
+ctalk_actor_t *ctki_hall_me (const ctki_hall_t *hall)
 {
-    return me;
+    return me && me->hall == hall ? me : NULL;
 }
 
 void ctki_hall_init (ctki_hall_t *hall, ctalk_pid_t self, ctki_inbox_t *inbox, ctki_outbox_t *outbox,
@@ -175,10 +175,10 @@ int ctki_hall_deliver (ctki_hall_t *hall, ctki_letter_t *letter, ctalk_actor_t *
 /* Waits in the line for room; the letter is taken, or given back with an errno. With the hall's lock held. */
 static int stand (ctki_hall_t *hall, ctki_standing_t *standing, ctalk_actor_t *actor, int timeout_ms)
 {
-    const atomic_bool *stop = standing->stop;
+    ctalk_actor_t *self = ctki_hall_me (hall);
     uint64_t from = standing->letter->envelope.from;
     bool asks = ctki_id_is_call (from);
-    if (stop && atomic_load (stop))
+    if (self && atomic_load (&self->stopping))
         return ESHUTDOWN;
     if (asks && ctki_request_add (actor, hall->self, from))
         return ENOMEM;
@@ -186,11 +186,10 @@ static int stand (ctki_hall_t *hall, ctki_standing_t *standing, ctalk_actor_t *a
     ctki_mail_stand (actor, standing);
     ctki_fence_heavy ();
     ctki_mail_serve (actor); /* room that was made meanwhile */
-    bool own = me && stop == &me->stopping; /* it may be an actor of another server */
-    if (own) {
-        me->stands = standing;
-        me->stands_at = actor;
-        ctki_mail_serve (me); /* who stands at its own may be whom it waits for */
+    if (self) {
+        self->stands = standing;
+        self->stands_at = actor;
+        ctki_mail_serve (self); /* who stands at its own may be whom it waits for */
     }
     int rc = 0;
     int64_t deadline_us = ctki_deadline_us (timeout_ms);
@@ -200,8 +199,8 @@ static int stand (ctki_hall_t *hall, ctki_standing_t *standing, ctalk_actor_t *a
         rc = ctki_gate_wait (&standing->seat.gate, ticket, deadline_us);
         ctki_hall_lock (hall);
     }
-    if (own)
-        me->stands = NULL;
+    if (self)
+        self->stands = NULL;
     if (atomic_load (&standing->verdict) < 0)
         ctki_mail_serve (actor); /* room too small for its actor to serve the line; it lives: it would have decided */
     if (atomic_load (&standing->verdict) >= 0)
@@ -213,14 +212,14 @@ static int stand (ctki_hall_t *hall, ctki_standing_t *standing, ctalk_actor_t *a
     return rc;
 }
 
-static int send_here (ctki_hall_t *hall, const ctalk_envelope_t *envelope, int timeout_ms, const atomic_bool *stop)
+static int send_here (ctki_hall_t *hall, const ctalk_envelope_t *envelope, int timeout_ms)
 {
     ctalk_actor_t *actor;
     int rc = ctki_outbox_check (hall->outbox, envelope);
     ctki_letter_t *letter = rc ? NULL : ctki_letter_new (hall, envelope);
     if (!letter)
         return rc ? rc : ENOMEM;
-    ctki_standing_t standing = {.letter = letter, .stop = stop};
+    ctki_standing_t standing = {.letter = letter};
     ctki_hall_lock (hall);
     rc = ctki_hall_deliver (hall, letter, &actor);
     if (rc == EAGAIN && timeout_ms != 0)
@@ -241,15 +240,15 @@ void ctki_hall_sent (ctki_hall_t *hall, const ctalk_envelope_t *envelope)
     ctki_hall_unlock (hall);
 }
 
-int ctki_hall_pass (ctki_hall_t *hall, const ctalk_envelope_t *envelope, int timeout_ms, const atomic_bool *stop)
+int ctki_hall_pass (ctki_hall_t *hall, const ctalk_envelope_t *envelope, int timeout_ms, const atomic_bool *lost)
 {
     if (envelope->pid == hall->self && envelope->to) {
-        int rc = send_here (hall, envelope, timeout_ms, stop);
+        int rc = send_here (hall, envelope, timeout_ms);
         if (rc)
             ctki_outbox_count_refusal (hall->outbox, rc == EAGAIN ? hall->outbox->self : NULL, rc);
         return rc;
     }
-    if (ctki_outbox_send_until (hall->outbox, envelope, timeout_ms, stop))
+    if (ctki_outbox_send_until (hall->outbox, envelope, timeout_ms, lost))
         return errno;
     ctki_hall_sent (hall, envelope);
     return 0;
@@ -715,6 +714,7 @@ static void interrupt (ctalk_actor_t *actor)
         ctki_mail_decide (actor->stands_at, actor->stands, ESHUTDOWN);
     actor->stands = NULL;
     ctki_outbox_interrupt (hall->outbox, &actor->stopping);
+    ctki_gate_open (&hall->changed);
 }
 
 static bool is_there (ctki_hall_t *hall, uint64_t id, uint64_t serial)
@@ -723,10 +723,15 @@ static bool is_there (ctki_hall_t *hall, uint64_t id, uint64_t serial)
     return actor && actor->serial == serial;
 }
 
+/* Who is told to stop while it waits here waits no more: it may be waited for itself.
+ * Who was told before may wait, so that it can stop others before it ends. */
 int ctki_hall_stop (ctki_hall_t *hall, uint64_t id, uint64_t serial, int timeout_ms)
 {
     int64_t deadline_us = ctki_deadline_us (timeout_ms);
     ctki_hall_lock (hall);
+    const ctalk_actor_t *self = ctki_hall_me (hall);
+    if (self && atomic_load (&self->stopping))
+        self = NULL;
     ctalk_actor_t *actor = ctki_map_get (&hall->actors, id);
     int rc = !actor || (serial && actor->serial != serial) ? ESRCH : actor == me ? EDEADLK : 0;
     serial = actor ? actor->serial : 0;
@@ -734,11 +739,11 @@ int ctki_hall_stop (ctki_hall_t *hall, uint64_t id, uint64_t serial, int timeout
         interrupt (actor);
     while (rc == 0 && is_there (hall, id, serial)) {
         unsigned ticket = ctki_gate_ticket (&hall->changed);
-        bool closing = atomic_load (&hall->closing);
+        bool over = atomic_load (&hall->closing) || (self && atomic_load (&self->stopping));
         ctki_hall_unlock (hall);
-        if (closing)
+        if (over)
             ctki_gate_leave (&hall->changed);
-        rc = closing ? ESHUTDOWN : ctki_gate_wait (&hall->changed, ticket, deadline_us);
+        rc = over ? ESHUTDOWN : ctki_gate_wait (&hall->changed, ticket, deadline_us);
         ctki_hall_lock (hall);
         if (rc == EAGAIN && !is_there (hall, id, serial))
             rc = 0;

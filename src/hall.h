@@ -94,7 +94,6 @@ typedef struct ctki_watch {
 typedef struct ctki_standing {
     struct ctki_standing *next, **link;
     ctki_letter_t *letter;
-    const atomic_bool *stop;
     ctki_seat_t seat;
     atomic_int verdict; /* -1: it waits; else 0 or an errno */
     struct ctki_timer *timer; /* whose it is; NULL: a thread's */
@@ -245,8 +244,8 @@ void ctki_hall_await_wakers (ctki_seat_t *seat);
 /* The next id of a kind, never used again; with the lock held. */
 uint64_t ctki_hall_draw (ctki_hall_t *hall, uint64_t kind);
 
-/* The actor whose thread this is; NULL: none's. */
-ctalk_actor_t *ctki_hall_me (void);
+/* The actor of this hall whose thread this is; NULL: none's. */
+ctalk_actor_t *ctki_hall_me (const ctki_hall_t *hall);
 
 /* ---- life (hall.c) */
 
@@ -274,8 +273,10 @@ bool ctki_hall_keeps (ctki_hall_t *hall, ctalk_pid_t pid); /* something of it is
 /* The router: what is due by the time; returns when to look again. */
 int64_t ctki_hall_tick (ctki_hall_t *hall, int64_t now_us);
 
-/* To an actor of any server, a call, or an inbox. 0, or an errno. */
-int ctki_hall_pass (ctki_hall_t *hall, const ctalk_envelope_t *envelope, int timeout_ms, const atomic_bool *stop);
+/* To an actor of any server, a call, or an inbox. A wait for room ends with ESHUTDOWN
+ * when the thread is an actor's that is to stop; one in the queue of a peer also when
+ * *lost (NULL: none) is true: see ctki_outbox_interrupt (). 0, or an errno. */
+int ctki_hall_pass (ctki_hall_t *hall, const ctalk_envelope_t *envelope, int timeout_ms, const atomic_bool *lost);
 
 /* An envelope was accepted by the outbox: if it is an answer, the request is done. */
 void ctki_hall_sent (ctki_hall_t *hall, const ctalk_envelope_t *envelope);
@@ -357,8 +358,7 @@ void ctki_flows_in_peer_gone (ctalk_actor_t *actor, ctalk_pid_t pid);
 /* The state of a peer, with or without the lock: a CTALK_STATE_..., -1: it is none. */
 int ctki_hall_state_of (ctki_hall_t *hall, ctalk_pid_t pid);
 
-int ctki_hall_call (ctki_hall_t *hall, const ctalk_envelope_t *request, ctalk_envelope_t *reply, int timeout_ms,
-                    ctalk_actor_t *actor);
+int ctki_hall_call (ctki_hall_t *hall, const ctalk_envelope_t *request, ctalk_envelope_t *reply, int timeout_ms);
 int ctki_hall_call_all (ctki_hall_t *hall, const ctalk_envelope_t *request, ctalk_answer_t *answers, size_t count,
                         int timeout_ms);
 

@@ -215,13 +215,11 @@ static void give_up (ctki_hall_t *hall, ctki_call_t *call, int error)
     ctki_hall_unlock (hall);
 }
 
-static int send_request (ctki_hall_t *hall, const ctalk_envelope_t *request, ctki_call_t *call, int timeout_ms,
-                         const atomic_bool *stop)
+static int send_request (ctki_hall_t *hall, const ctalk_envelope_t *request, ctki_call_t *call, int timeout_ms)
 {
     ctalk_envelope_t envelope = {.pid = call->pid, .msg_id = request->msg_id, .data = request->data,
                                  .size = request->size, .to = request->to, .from = call->id};
-    /* What stops an actor ends its sends to a peer anyway; and the own server does not go. */
-    int rc = ctki_hall_pass (hall, &envelope, timeout_ms, call->pid == hall->self ? stop : &call->lost);
+    int rc = ctki_hall_pass (hall, &envelope, timeout_ms, &call->lost);
     call->sent = rc == 0;
     return rc;
 }
@@ -240,10 +238,10 @@ static bool is_over (void *arg)
            || atomic_load (&wait->hall->closing) || (wait->actor && atomic_load (&wait->actor->stopping));
 }
 
-int ctki_hall_call (ctki_hall_t *hall, const ctalk_envelope_t *request, ctalk_envelope_t *reply, int timeout_ms,
-                    ctalk_actor_t *actor)
+int ctki_hall_call (ctki_hall_t *hall, const ctalk_envelope_t *request, ctalk_envelope_t *reply, int timeout_ms)
 {
     ctki_call_t call;
+    ctalk_actor_t *actor = ctki_hall_me (hall);
     ctki_seat_t seat = {.listed = false};
     int64_t deadline_us = ctki_deadline_us (timeout_ms);
     if (actor && atomic_load (&actor->stopping))
@@ -253,7 +251,7 @@ int ctki_hall_call (ctki_hall_t *hall, const ctalk_envelope_t *request, ctalk_en
     int rc = begin (hall, &call, request->pid, actor ? &actor->seat : &seat, NULL);
     if (rc)
         return rc;
-    rc = send_request (hall, request, &call, timeout_ms, actor ? &actor->stopping : NULL);
+    rc = send_request (hall, request, &call, timeout_ms);
     wait_t wait = {.hall = hall, .call = &call, .actor = actor};
     if (rc == 0) {
         rc = ctki_seat_wait (hall->inbox, call.seat, request->pid != hall->self, is_over, &wait, deadline_us);
@@ -270,32 +268,35 @@ int ctki_hall_call (ctki_hall_t *hall, const ctalk_envelope_t *request, ctalk_en
 int ctki_hall_call_all (ctki_hall_t *hall, const ctalk_envelope_t *request, ctalk_answer_t *answers, size_t count,
                         int timeout_ms)
 {
-    ctki_seat_t seat = {.listed = false};
+    ctalk_actor_t *actor = ctki_hall_me (hall);
+    ctki_seat_t own = {.listed = false}, *seat = actor ? &actor->seat : &own;
     atomic_uint left;
     int64_t deadline_us = ctki_deadline_us (timeout_ms);
+    if (actor && atomic_load (&actor->stopping))
+        return ESHUTDOWN;
     ctki_call_t *calls = ctki_alloc (CTKI_MAX (count, (size_t) 1) * sizeof *calls);
     if (!calls)
         return ENOMEM;
     atomic_init (&left, (unsigned) count);
     for (size_t i = 0; i < count; i++) {
-        int rc = begin (hall, &calls[i], answers[i].pid, &seat, &left);
+        int rc = begin (hall, &calls[i], answers[i].pid, seat, &left);
         if (rc) {
             if (atomic_load (&calls[i].state) < 0) { /* it never was in the map */
                 atomic_store (&calls[i].state, rc);
                 atomic_fetch_sub (&left, 1);
             }
-        } else if ((rc = send_request (hall, request, &calls[i], ctki_left_ms (timeout_ms, deadline_us), NULL)))
+        } else if ((rc = send_request (hall, request, &calls[i], ctki_left_ms (timeout_ms, deadline_us))))
             give_up (hall, &calls[i], rc);
     }
-    wait_t wait = {.hall = hall, .left = &left};
-    int rc = ctki_seat_wait (hall->inbox, &seat, true, is_over, &wait, deadline_us);
+    wait_t wait = {.hall = hall, .left = &left, .actor = actor};
+    int rc = ctki_seat_wait (hall->inbox, seat, true, is_over, &wait, deadline_us);
     for (size_t i = 0; i < count; i++) {
         give_up (hall, &calls[i], rc == EAGAIN ? ETIMEDOUT : rc ? rc : ESHUTDOWN);
         answers[i].error = atomic_load (&calls[i].state);
         if (answers[i].error == 0)
             answers[i].reply = calls[i].reply;
     }
-    ctki_hall_await_wakers (&seat);
+    ctki_hall_await_wakers (&own);
     ctki_free (calls);
     return 0;
 }

@@ -336,7 +336,7 @@ int ctalk_server_close (ctalk_server_t **server_p, int timeout_ms)
         forget (server_p);
         return 0;
     }
-    if (ctki_hall_me () && ctki_hall_me ()->server == server)
+    if (ctki_hall_me (&server->node.hall))
         return ctki_fail (EDEADLK);
     int cancel = ctki_cancel_disable ();
     int64_t deadline_us = ctki_deadline_us (timeout_ms);

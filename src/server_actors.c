@@ -122,18 +122,18 @@ int ctalk_actor_send (ctalk_actor_t *self, const ctalk_envelope_t *envelope, int
         return -1;
     ctalk_envelope_t copy = *envelope;
     copy.from = self->id;
-    int rc = ctki_hall_pass (self->hall, &copy, timeout_ms, &self->stopping);
+    int rc = ctki_hall_pass (self->hall, &copy, timeout_ms, NULL);
     ctki_server_leave (self->server);
     return rc ? ctki_fail (rc) : 0;
 }
 
 /* An answer goes to where the request came from. 0, or an errno. */
 static int reply_from (ctalk_server_t *server, uint64_t from, const ctalk_envelope_t *request, const void *data,
-                       size_t size, int timeout_ms, const atomic_bool *stop)
+                       size_t size, int timeout_ms)
 {
     ctalk_envelope_t answer = {.pid = request->pid, .msg_id = request->msg_id, .data = data, .size = size,
                                .to = request->from, .from = from};
-    return ctki_hall_pass (&server->node.hall, &answer, timeout_ms, stop);
+    return ctki_hall_pass (&server->node.hall, &answer, timeout_ms, NULL);
 }
 
 int ctalk_actor_reply (ctalk_actor_t *self, const ctalk_envelope_t *request, const void *data, size_t size,
@@ -143,7 +143,7 @@ int ctalk_actor_reply (ctalk_actor_t *self, const ctalk_envelope_t *request, con
         return ctki_fail (EINVAL);
     if (ctki_server_enter (self->server))
         return -1;
-    int rc = reply_from (self->server, self->id, request, data, size, timeout_ms, &self->stopping);
+    int rc = reply_from (self->server, self->id, request, data, size, timeout_ms);
     ctki_server_leave (self->server);
     return rc ? ctki_fail (rc) : 0;
 }
@@ -156,7 +156,7 @@ int ctalk_reply (ctalk_server_t *server, const ctalk_envelope_t *request, const 
         return ctki_fail (EINVAL);
     if (ctki_server_enter_uncancelled (server, &cancel))
         return -1;
-    return done (server, cancel, reply_from (server, 0, request, data, size, timeout_ms, NULL));
+    return done (server, cancel, reply_from (server, 0, request, data, size, timeout_ms));
 }
 
 /* ---- calls */
@@ -166,8 +166,7 @@ static bool is_request (const ctalk_envelope_t *request)
     return request && request->kind == CTALK_MESSAGE && !request->reserved && (request->data || request->size == 0);
 }
 
-static int call (ctalk_server_t *server, ctalk_actor_t *self, const ctalk_envelope_t *request, ctalk_envelope_t *reply,
-                 int timeout_ms)
+int ctalk_call (ctalk_server_t *server, const ctalk_envelope_t *request, ctalk_envelope_t *reply, int timeout_ms)
 {
     int cancel;
     if (reply)
@@ -176,17 +175,12 @@ static int call (ctalk_server_t *server, ctalk_actor_t *self, const ctalk_envelo
         return ctki_fail (EINVAL);
     if (ctki_server_enter_uncancelled (server, &cancel))
         return -1;
-    return done (server, cancel, ctki_hall_call (&server->node.hall, request, reply, timeout_ms, self));
+    return done (server, cancel, ctki_hall_call (&server->node.hall, request, reply, timeout_ms));
 }
 
 int ctalk_actor_call (ctalk_actor_t *self, const ctalk_envelope_t *request, ctalk_envelope_t *reply, int timeout_ms)
 {
-    return call (self ? self->server : NULL, self, request, reply, timeout_ms);
-}
-
-int ctalk_call (ctalk_server_t *server, const ctalk_envelope_t *request, ctalk_envelope_t *reply, int timeout_ms)
-{
-    return call (server, NULL, request, reply, timeout_ms);
+    return ctalk_call (self ? self->server : NULL, request, reply, timeout_ms);
 }
 
 static int count_answers (const ctalk_answer_t *answers, size_t count)

@@ -106,9 +106,54 @@ static bool want_nothing (const ctalk_envelope_t *envelope, void *arg)
     return false;
 }
 
-/* Begins the i-th thing that can wait for ever, in a. */
+static int64_t stop_id (ctalk_actor_t *self, ctki_order_t *order)
+{
+    return ctalk_actor_stop (ctalk_actor_server (self), order->id, order->ms);
+}
+
+/* The calls that any thread can make, made by an actor on its own server. */
+static int64_t thread_send (ctalk_actor_t *self, ctki_order_t *order)
+{
+    return ctalk_send (ctalk_actor_server (self), &order->in, order->ms);
+}
+
+static int64_t thread_group_send (ctalk_actor_t *self, ctki_order_t *order)
+{
+    return ctalk_group_send (ctalk_actor_server (self), "full", &order->in, order->ms);
+}
+
+static int64_t thread_call (ctalk_actor_t *self, ctki_order_t *order)
+{
+    return ctalk_call (ctalk_actor_server (self), &order->in, order->out, order->ms);
+}
+
+/* Its answer's errno is the call's here. */
+static int64_t thread_call_all (ctalk_actor_t *self, ctki_order_t *order)
+{
+    ctalk_answer_t answer = {.pid = 1};
+    int rc = ctalk_call_all (ctalk_actor_server (self), &order->in, &answer, 1, order->ms);
+    if (rc == 0)
+        errno = answer.error;
+    return rc == 0 ? -1 : rc;
+}
+
+enum { WAITS = 4, ALL_WAITS = 10 };
+
+/* Begins the i-th thing that can wait for ever, in a; to b it waits for room. */
+static void begin_waiting_as_a_thread (int i, ctalk_envelope_t *got)
+{
+    static int64_t (*const runs[]) (ctalk_actor_t *, ctki_order_t *)
+        = {thread_send, thread_group_send, thread_call, thread_call_all, thread_call_all, stop_id};
+    ctalk_envelope_t envelope = ctki_puppet_envelope (i == 2 || i == 3 ? &c : &b, 1, "x");
+    ctki_puppet_begin (&a, &(ctki_order_t){.run = runs[i], .in = envelope, .out = got, .id = c.id, .ms = -1});
+}
+
 static void begin_waiting (int i, ctalk_envelope_t *got)
 {
+    if (i >= WAITS) {
+        begin_waiting_as_a_thread (i - WAITS, got);
+        return;
+    }
     ctalk_envelope_t envelope = ctki_puppet_envelope (i == 3 ? &b : &c, 1, "x");
     if (i == 0)
         ctki_puppet_begin_recv (&a, got, -1);
@@ -120,14 +165,13 @@ static void begin_waiting (int i, ctalk_envelope_t *got)
         ctki_puppet_begin_send (&a, &envelope, -1);
 }
 
-enum { WAITS = 4 };
-
 /* Each call in which an actor waits ends with ESHUTDOWN when it is to stop, and the server runs on. */
 START_TEST (stop_ends_waits)
 {
     ctalk_envelope_t got;
     open_bounded ();
     (void) ctki_puppet_fill (cluster.server[1], &b, 0, PAYLOAD);
+    CTKI_SUCCEEDS (ctki_puppet_join (&b, "full"));
     begin_waiting (_i, &got);
     ctki_puppet_await_blocked (&a);
     CTKI_FAILS (EAGAIN, ctalk_actor_stop (cluster.server[1], a.id, 0));
@@ -138,10 +182,41 @@ START_TEST (stop_ends_waits)
 }
 END_TEST
 
-static int64_t stop_id (ctalk_actor_t *self, ctki_order_t *order)
+/* The same of sends that wait in the queue for a peer, or for the own inbox. */
+START_TEST (stop_ends_waits_for_queues)
 {
-    return ctalk_actor_stop (ctalk_actor_server (self), order->id, order->ms);
+    ctalk_envelope_t envelope = {.pid = (ctalk_pid_t) _i + 1, .data = "x", .size = 1};
+    ctki_cluster_open_up (&cluster, 2, CTKI_OPTIONS ("QueueBytes", ctki_test_number_text (BOUND), "DownMs",
+                                                     ctki_test_ms_text (60000)));
+    ctki_puppet_start (&a, cluster.server[1], NULL);
+    CTKI_SUCCEEDS (ctalk_server_cut (cluster.server[1], 2, CTALK_IN | CTALK_OUT, true));
+    while (ctalk_send (cluster.server[1], &envelope, 0) == 0) {
+    }
+    ck_assert_int_eq (errno, EAGAIN);
+    ctki_puppet_begin (&a, &(ctki_order_t){.run = thread_send, .in = envelope, .ms = -1});
+    ctki_puppet_await_blocked (&a);
+    CTKI_FAILS (EAGAIN, ctalk_actor_stop (cluster.server[1], a.id, 0));
+    CTKI_FAILS (ESHUTDOWN, (int) ctki_puppet_finish (&a));
+    ctki_puppets_end ();
+    (void) ctki_cluster_close_abandoning (&cluster, 0);
 }
+END_TEST
+
+/* Two that stop each other both end: the first one's stop fails, the second one's waits until the first has ended. One
+ * that is to stop itself can wait for the end of another. */
+START_TEST (stop_each_other)
+{
+    open_bounded ();
+    ctki_puppet_begin (&a, &(ctki_order_t){.run = stop_id, .id = b.id, .ms = -1});
+    ctki_puppet_await_blocked (&a);
+    ctki_puppet_begin (&b, &(ctki_order_t){.run = stop_id, .id = a.id, .ms = -1});
+    CTKI_FAILS (ESHUTDOWN, (int) ctki_puppet_finish (&a));
+    ctki_puppet_await_blocked (&b);
+    ctki_puppet_leave (&a, 0);
+    CTKI_SUCCEEDS ((int) ctki_puppet_finish (&b));
+    finish ();
+}
+END_TEST
 
 static atomic_int handled;
 
@@ -466,7 +541,9 @@ Suite *ctki_suite_actor_ends (void)
     TCase *stopping = ctki_leaks_tcase ("stopping", 60), *closing = ctki_leaks_tcase ("closing", 60);
     tcase_add_test (stopping, stop_in_recv);
     tcase_add_test (stopping, stop_takes_too_long);
-    tcase_add_loop_test (stopping, stop_ends_waits, 0, WAITS);
+    tcase_add_loop_test (stopping, stop_ends_waits, 0, ALL_WAITS);
+    tcase_add_loop_test (stopping, stop_ends_waits_for_queues, 0, 2);
+    tcase_add_test (stopping, stop_each_other);
     tcase_add_test (stopping, stop_errors);
     tcase_add_test (stopping, stopped_by_several);
     tcase_add_test (closing, close_with_blocked_actors);

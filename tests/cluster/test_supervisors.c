@@ -916,6 +916,37 @@ START_TEST (stopped_in_a_restart)
 }
 END_TEST
 
+static atomic_int mutiny_code;
+
+/* Stops its supervisor, whose id it is sent, and says what came of it. */
+static int mutiny (ctalk_actor_t *self, void *arg)
+{
+    ctalk_envelope_t order;
+    (void) arg;
+    if (ctalk_actor_recv (self, &order, -1))
+        return 1;
+    uint64_t id = (uint64_t) order.msg_id;
+    ctalk_envelope_close (&order);
+    atomic_store (&mutiny_code, ctalk_actor_stop (ctalk_actor_server (self), id, -1) ? errno : 0);
+    return 0;
+}
+
+/* A child that waits for the end of its supervisor is stopped by it, as the others are. */
+START_TEST (stopped_by_a_child)
+{
+    open_scene ();
+    children[1] = (ctalk_child_t){.name = "mutineer", .fn = mutiny, .stop_timeout_ms = -1};
+    uint64_t id = try_supervisor (CTALK_ONE_FOR_ONE, 2, 0);
+    ck_assert_msg (id != 0, "%s", strerror (errno));
+    expect ("+0");
+    send_to (ctalk_actor_named ("mutineer"), (int64_t) id);
+    expect_actors (0);
+    ck_assert_int_eq (atomic_load (&mutiny_code), ESHUTDOWN);
+    expect ("-0");
+    close_scene ();
+}
+END_TEST
+
 /* ---- what is sent to a supervisor */
 
 /* Whatever is sent to it is dropped, more than a mailbox holds; a call gets no answer; and it goes on. */
@@ -1280,6 +1311,7 @@ Suite *ctki_suite_supervisors (void)
     tcase_add_test (tcase, left_behind_in_a_restart);
     tcase_add_test (tcase, waits_for_ever);
     tcase_add_test (tcase, stopped_in_a_restart);
+    tcase_add_test (tcase, stopped_by_a_child);
     tcase_add_test (tcase, dropped);
     tcase_add_test (tcase, tree);
     tcase_add_test (tcase, tree_gives_up);
