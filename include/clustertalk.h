@@ -839,7 +839,9 @@ typedef struct {
 
 /*
  * Calls many servers at once and waits for all their answers, until the timeout:
- * the request goes to (answers[i].pid, request->to) for each i.
+ * the request goes to (answers[i].pid, request->to) for each i. First to all that
+ * have room, then to the others, for whose room it waits in turn, while answers
+ * come. A signal handler ends it: what was not answered is EINTR.
  *
  * Returns how many answered. -1, and nothing was sent: EINVAL; EMSGSIZE;
  * ESHUTDOWN; ENOMEM; EOWNERDEAD.

@@ -265,6 +265,40 @@ int ctki_hall_call (ctki_hall_t *hall, const ctalk_envelope_t *request, ctalk_en
     return rc;
 }
 
+/* Gives each call its address, or its final state. */
+static void begin_all (ctki_hall_t *hall, ctki_call_t *calls, const ctalk_answer_t *answers, size_t count,
+                       ctki_seat_t *seat, atomic_uint *left)
+{
+    atomic_init (left, (unsigned) count);
+    for (size_t i = 0; i < count; i++) {
+        int rc = begin (hall, &calls[i], answers[i].pid, seat, left);
+        if (rc && atomic_load (&calls[i].state) < 0) { /* it never was in the map */
+            atomic_store (&calls[i].state, rc);
+            atomic_fetch_sub (left, 1);
+        }
+    }
+}
+
+/* Sends those that have not been sent; last: who finds no room within the timeout is
+ * given up. 0, or EINTR: nobody is waited for any more. */
+static int send_requests (ctki_hall_t *hall, const ctalk_envelope_t *request, ctki_call_t *calls, size_t count,
+                          int timeout_ms, bool last)
+{
+    int64_t deadline_us = ctki_deadline_us (timeout_ms);
+    for (size_t i = 0; i < count; i++) {
+        if (calls[i].sent || atomic_load (&calls[i].state) >= 0)
+            continue;
+        int rc = send_request (hall, request, &calls[i], ctki_left_ms (timeout_ms, deadline_us));
+        if (rc == EINTR)
+            return rc;
+        if (rc && (rc != EAGAIN || last))
+            give_up (hall, &calls[i], rc);
+    }
+    return 0;
+}
+
+/* First all to whom that is possible without waiting: nobody who has no room keeps
+ * the others from answering meanwhile. */
 int ctki_hall_call_all (ctki_hall_t *hall, const ctalk_envelope_t *request, ctalk_answer_t *answers, size_t count,
                         int timeout_ms)
 {
@@ -277,19 +311,13 @@ int ctki_hall_call_all (ctki_hall_t *hall, const ctalk_envelope_t *request, ctal
     ctki_call_t *calls = ctki_alloc (CTKI_MAX (count, (size_t) 1) * sizeof *calls);
     if (!calls)
         return ENOMEM;
-    atomic_init (&left, (unsigned) count);
-    for (size_t i = 0; i < count; i++) {
-        int rc = begin (hall, &calls[i], answers[i].pid, seat, &left);
-        if (rc) {
-            if (atomic_load (&calls[i].state) < 0) { /* it never was in the map */
-                atomic_store (&calls[i].state, rc);
-                atomic_fetch_sub (&left, 1);
-            }
-        } else if ((rc = send_request (hall, request, &calls[i], ctki_left_ms (timeout_ms, deadline_us))))
-            give_up (hall, &calls[i], rc);
-    }
+    begin_all (hall, calls, answers, count, seat, &left);
+    int rc = send_requests (hall, request, calls, count, 0, timeout_ms == 0);
+    if (rc == 0)
+        rc = send_requests (hall, request, calls, count, ctki_left_ms (timeout_ms, deadline_us), true);
     wait_t wait = {.hall = hall, .left = &left, .actor = actor};
-    int rc = ctki_seat_wait (hall->inbox, seat, true, is_over, &wait, deadline_us);
+    if (rc == 0)
+        rc = ctki_seat_wait (hall->inbox, seat, true, is_over, &wait, deadline_us);
     for (size_t i = 0; i < count; i++) {
         give_up (hall, &calls[i], rc == EAGAIN ? ETIMEDOUT : rc ? rc : ESHUTDOWN);
         answers[i].error = atomic_load (&calls[i].state);

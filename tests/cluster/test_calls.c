@@ -1092,6 +1092,99 @@ static void add_peers (TCase *tcase)
     tcase_add_loop_test (tcase, own_close, 0, 2);
 }
 
+enum { STUCK_FIRST = 4 };
+
+/* Four servers; the first two to be asked, worker on server 1 or 2 and third on server 3, take nothing and have no room. */
+static int64_t open_stuck (ctalk_pid_t stuck, ctalk_answer_t answers[STUCK_FIRST])
+{
+    ctki_cluster_open_up (&cluster, 4, CTKI_OPTIONS ("MailboxBytes", ctki_test_number_text (BOUND)));
+    ctki_puppet_start (&worker, cluster.server[stuck], "echo");
+    ctki_puppet_start (&third, cluster.server[3], "echo");
+    spawn_echo (3 - stuck);
+    spawn_echo (4);
+    for (int i = 0; i < STUCK_FIRST; i++)
+        answers[i] = (ctalk_answer_t){.pid = (const ctalk_pid_t[]){stuck, 3, 3 - stuck, 4}[i]};
+    (void) ctki_puppet_fill (cluster.server[1], &third, 0, PAYLOAD);
+    return ctki_puppet_fill (cluster.server[1], &worker, 0, PAYLOAD);
+}
+
+/* Those that have no room keep nobody else from being asked and from answering. */
+START_TEST (some_without_room)
+{
+    ctalk_answer_t answers[STUCK_FIRST];
+    (void) open_stuck (_i + 1, answers);
+    int64_t start_ms = ctki_test_now_ms ();
+    ck_assert_int_eq (ctalk_call_all (cluster.server[1], ask_echo (), answers, STUCK_FIRST, ctki_test_ms (300)), 2);
+    ck_assert_int_ge (ctki_test_now_ms () - start_ms, ctki_test_ms (300) - 1);
+    for (int i = 0; i < STUCK_FIRST; i++)
+        expect_answer (&answers[i], i < 2 ? EAGAIN : 0);
+    ck_assert_int_eq (ctalk_call_all (cluster.server[1], ask_echo (), answers, 2, 0), 0);
+    for (int i = 0; i < 2; i++)
+        expect_answer (&answers[i], EAGAIN);
+    finish ();
+}
+END_TEST
+
+typedef struct {
+    ctalk_answer_t answers[STUCK_FIRST];
+    size_t count;
+    int rc;
+} call_all_t;
+
+static bool call_all_for_ever (void *arg, ctki_trouble_t *trouble)
+{
+    call_all_t *call = arg;
+    (void) trouble;
+    call->rc = ctalk_call_all (cluster.server[1], ask_echo (), call->answers, call->count, -1);
+    return true;
+}
+
+/* They are waited for behind the others, and asked when there is room. */
+START_TEST (room_is_made)
+{
+    ctki_test_thread_t thread;
+    ctalk_envelope_t got;
+    call_all_t call = {.count = STUCK_FIRST};
+    int64_t count = open_stuck (_i + 1, call.answers);
+    call.answers[1].pid = 4;
+    ctki_test_thread_start (&thread, call_all_for_ever, &call);
+    ctki_test_thread_await_blocked (&thread);
+    for (int64_t i = 0; i < count; i++) {
+        ctki_puppet_take (&worker, &got);
+        ck_assert_int_eq (got.msg_id, i);
+        ctalk_envelope_close (&got);
+    }
+    ctki_puppet_take (&worker, &got);
+    CTKI_SUCCEEDS (ctki_puppet_reply (&worker, &got, "echo"));
+    ctalk_envelope_close (&got);
+    ctki_test_thread_join (&thread);
+    ck_assert_int_eq (call.rc, STUCK_FIRST);
+    for (int i = 0; i < STUCK_FIRST; i++)
+        expect_answer (&call.answers[i], 0);
+    finish ();
+}
+END_TEST
+
+/* A signal handler ends the wait for room of one, and with that the call: no other is waited for. */
+START_TEST (all_interrupted)
+{
+    struct sigaction action = {.sa_handler = ignore}, old;
+    ctki_test_thread_t thread;
+    call_all_t call = {.count = STUCK_FIRST};
+    (void) open_stuck (_i + 1, call.answers);
+    ck_assert_int_eq (sigaction (SIGUSR1, &action, &old), 0);
+    ctki_test_thread_start (&thread, call_all_for_ever, &call);
+    ctki_test_thread_await_blocked (&thread);
+    CTKI_SUCCEEDS (pthread_kill (thread.thread, SIGUSR1));
+    ctki_test_thread_join (&thread);
+    ck_assert_int_eq (sigaction (SIGUSR1, &old, NULL), 0);
+    ck_assert_int_ge (call.rc, 0);
+    for (int i = 0; i < STUCK_FIRST; i++)
+        expect_answer (&call.answers[i], i >= 2 && call.answers[i].error == 0 ? 0 : EINTR);
+    finish ();
+}
+END_TEST
+
 Suite *ctki_suite_actor_calls (void)
 {
     Suite *suite = suite_create ("actor_calls");
@@ -1102,6 +1195,9 @@ Suite *ctki_suite_actor_calls (void)
     add_peers (peers);
     tcase_add_test (many, all_answer);
     tcase_add_test (many, some_answer);
+    tcase_add_loop_test (many, some_without_room, 0, 2);
+    tcase_add_loop_test (many, room_is_made, 0, 2);
+    tcase_add_loop_test (many, all_interrupted, 0, 2);
     tcase_add_test (many, all_late);
     tcase_add_test (many, all_errors);
     suite_add_tcase (suite, answered);
