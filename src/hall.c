@@ -139,7 +139,7 @@ static void answer (ctki_hall_t *hall, ctki_letter_t *letter)
     hall->late++;
     hall->lost++;
     if (ctki_id_is_call (letter->envelope.from)) /* it asks, too */
-        ctki_call_failed (hall, letter->envelope.from, ESRCH);
+        ctki_call_failed (hall, hall->self, letter->envelope.from, ESRCH);
     ctki_letter_free (letter);
 }
 
@@ -158,7 +158,7 @@ int ctki_hall_deliver (ctki_hall_t *hall, ctki_letter_t *letter, ctalk_actor_t *
         hall->puts++;
         hall->lost++;
         if (asks)
-            ctki_call_failed (hall, envelope->from, ESRCH);
+            ctki_call_failed (hall, hall->self, envelope->from, ESRCH);
         ctki_letter_free (letter);
         return 0;
     }
@@ -295,7 +295,7 @@ static int hear (ctki_hall_t *hall, ctki_flow_t *flow, const uint8_t *data, size
         ctki_outbox_forget (hall->outbox, peer->pid, notice.a);
         break;
     case CTKI_NO_ANSWER:
-        ctki_call_failed (hall, notice.a, ESRCH);
+        ctki_call_failed (hall, peer->pid, notice.a, ESRCH);
         break;
     case CTKI_CALL_OVER:
         ctki_request_done (hall, peer->pid, notice.a);
@@ -306,7 +306,7 @@ static int hear (ctki_hall_t *hall, ctki_flow_t *flow, const uint8_t *data, size
         ctki_watcher_remove (hall, peer->pid, notice.a, notice.b);
         break;
     case CTKI_DOWN:
-        ctki_watch_fire (hall, notice.a, (uint32_t) (notice.b >> 32), (int32_t) (uint32_t) notice.b);
+        ctki_watch_fire (hall, peer->pid, notice.a, (uint32_t) (notice.b >> 32), (int32_t) (uint32_t) notice.b);
         break;
     case CTKI_JOINED:
     case CTKI_LEFT:

@@ -364,7 +364,9 @@ int ctki_hall_call_all (ctki_hall_t *hall, const ctalk_envelope_t *request, ctal
 
 /* An answer: the call takes the envelope with its lease. False: nobody waits for it. */
 bool ctki_call_answered (ctki_hall_t *hall, const ctalk_envelope_t *reply);
-void ctki_call_failed (ctki_hall_t *hall, uint64_t id, int error);
+
+/* The server pid says that nobody will answer: ignored unless it is the one that was called. */
+void ctki_call_failed (ctki_hall_t *hall, ctalk_pid_t pid, uint64_t id, int error);
 void ctki_calls_peer_gone (ctki_hall_t *hall, ctalk_pid_t pid);
 
 /* An actor has a request, and owes an answer. -1: ENOMEM. */
@@ -386,7 +388,9 @@ int ctki_hall_monitor (ctalk_actor_t *actor, ctalk_pid_t pid, uint64_t target);
 int ctki_hall_unmonitor (ctalk_actor_t *actor, ctalk_pid_t pid, uint64_t target);
 int ctki_watcher_add (ctki_hall_t *hall, ctalk_pid_t pid, uint64_t number, uint64_t target); /* -1: ENOMEM */
 void ctki_watcher_remove (ctki_hall_t *hall, ctalk_pid_t pid, uint64_t number, uint64_t target);
-void ctki_watch_fire (ctki_hall_t *hall, uint64_t number, uint32_t why, int32_t exit_reason);
+
+/* The server pid says what was to be told: ignored unless it is the actor's. */
+void ctki_watch_fire (ctki_hall_t *hall, ctalk_pid_t pid, uint64_t number, uint32_t why, int32_t exit_reason);
 void ctki_watches_peer_gone (ctki_hall_t *hall, ctalk_pid_t pid, uint32_t why);
 void ctki_watchers_peer_gone (ctki_hall_t *hall, ctalk_pid_t pid);
 

@@ -89,7 +89,7 @@ void ctki_requests_fail (ctalk_actor_t *actor)
     for (ctki_request_t *request; (request = actor->requests);) {
         unlink_request (hall, request);
         if (request->due.pid == hall->self) {
-            ctki_call_failed (hall, request->due.a, ESRCH);
+            ctki_call_failed (hall, hall->self, request->due.a, ESRCH);
             ctki_free (request);
         } else
             ctki_hall_owe (hall, &request->due);
@@ -153,10 +153,10 @@ bool ctki_call_answered (ctki_hall_t *hall, const ctalk_envelope_t *reply)
     return true;
 }
 
-void ctki_call_failed (ctki_hall_t *hall, uint64_t id, int error)
+void ctki_call_failed (ctki_hall_t *hall, ctalk_pid_t pid, uint64_t id, int error)
 {
     ctki_call_t *call = ctki_map_get (&hall->calls_map, id);
-    if (call)
+    if (call && call->pid == pid)
         finish (hall, call, error);
 }
 

@@ -102,10 +102,10 @@ static void fire (ctki_hall_t *hall, ctki_watch_t *watch, uint32_t why, int32_t 
     ctki_free (watch);
 }
 
-void ctki_watch_fire (ctki_hall_t *hall, uint64_t number, uint32_t why, int32_t exit_reason)
+void ctki_watch_fire (ctki_hall_t *hall, ctalk_pid_t pid, uint64_t number, uint32_t why, int32_t exit_reason)
 {
     ctki_watch_t *watch = ctki_map_get (&hall->watches, number);
-    if (watch)
+    if (watch && watch->pid == pid)
         fire (hall, watch, why, exit_reason);
 }
 
@@ -265,7 +265,7 @@ void ctki_watches_end (ctalk_actor_t *actor, uint32_t why, int32_t exit_reason)
     for (ctki_watcher_t *watcher; (watcher = actor->watchers);) {
         actor->watchers = watcher->next;
         if (watcher->due.pid == hall->self) {
-            ctki_watch_fire (hall, watcher->due.a, why, exit_reason);
+            ctki_watch_fire (hall, hall->self, watcher->due.a, why, exit_reason);
             ctki_free (watcher);
         } else {
             watcher->due.b = (uint64_t) why << 32 | (uint32_t) exit_reason;

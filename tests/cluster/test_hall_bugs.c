@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "tests/cluster/suites.h"
+#include "tests/support/forge.h"
+#include "tests/support/puppet.h"
 #include "tests/support/support.h"
 
 enum { END = -1, BLOCK = 1024, MUCH = 1024 * 1024 };
@@ -371,6 +373,67 @@ START_TEST (call_with_what_was_received)
 }
 END_TEST
 
+/* ---- notices of those who have no part in it */
+
+static ctki_puppet_t asker, worker, forger;
+
+/* asker on server 1, worker on 2, forger on 3. */
+static void open_forgery (void)
+{
+    ctki_cluster_open_up (&cluster, 3, NULL);
+    ctki_puppet_start (&asker, cluster.server[1], NULL);
+    ctki_puppet_start (&worker, cluster.server[2], NULL);
+    ctki_puppet_start (&forger, cluster.server[3], NULL);
+}
+
+/* Server 3 tells server 1 that, and it is known there. */
+static void forge (ctki_op_t op, uint64_t a, uint64_t b)
+{
+    ctki_puppet_t witness;
+    ctki_forge (cluster.server[3], 1, &(ctki_notice_t){.op = op, .a = a, .b = b});
+    ctki_puppet_start (&witness, cluster.server[1], NULL);
+    ctki_puppet_tell (&forger, &witness, 1, "it was told before");
+    ctki_puppet_expect (&witness, 3, forger.id, 1, "it was told before");
+    ctki_puppet_exit (&witness, 0);
+}
+
+/* Only the server that was called can say that nobody will answer. */
+START_TEST (no_answer_from_another)
+{
+    ctalk_envelope_t got, reply;
+    open_forgery ();
+    ctalk_envelope_t request = ctki_puppet_envelope (&worker, 1, "question");
+    ctki_puppet_begin_call (&asker, &request, &reply, 2 * ctki_test_long_ms ());
+    ctki_puppet_take (&worker, &got);
+    forge (CTKI_NO_ANSWER, got.from, 0);
+    CTKI_SUCCEEDS (ctki_puppet_reply (&worker, &got, "answer"));
+    ctalk_envelope_close (&got);
+    CTKI_SUCCEEDS ((int) ctki_puppet_finish (&asker));
+    ck_assert (reply.pid == 2 && reply.size == 6 && memcmp (reply.data, "answer", 6) == 0);
+    ctalk_envelope_close (&reply);
+    ctki_puppets_end ();
+    ctki_cluster_close (&cluster);
+}
+END_TEST
+
+/* Only the server of an actor can say that it is there no more. */
+START_TEST (down_from_another)
+{
+    ctalk_envelope_t got;
+    open_forgery ();
+    CTKI_SUCCEEDS (ctki_puppet_monitor (&asker, 2, worker.id));
+    forge (CTKI_DOWN, ctki_forge_last_number (cluster.server[1]), (uint64_t) CTALK_WHY_EXITED << 32);
+    ctki_puppet_expect_nothing (&asker, 0);
+    ctki_puppet_exit (&worker, 7);
+    ctki_puppet_take (&asker, &got);
+    ck_assert (got.kind == CTALK_ACTOR_DOWN && got.pid == 2 && got.from == worker.id);
+    ck_assert_int_eq (((const ctalk_event_t *) got.data)->exit_reason, 7);
+    ctalk_envelope_close (&got);
+    ctki_puppets_end ();
+    ctki_cluster_close (&cluster);
+}
+END_TEST
+
 /* ---- wrong calls, and calls in a child */
 
 static int wrong_calls (ctalk_actor_t *self, void *arg)
@@ -420,6 +483,8 @@ Suite *ctki_suite_hall_bugs (void)
     tcase_add_test (tcase, timer_answers);
     tcase_add_test (tcase, call_to_nobody);
     tcase_add_test (tcase, call_with_what_was_received);
+    tcase_add_test (tcase, no_answer_from_another);
+    tcase_add_test (tcase, down_from_another);
     tcase_add_test (tcase, in_an_actor);
     suite_add_tcase (suite, tcase);
     tcase = ctki_leaks_tcase ("returns", 60);
