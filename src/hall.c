@@ -119,7 +119,10 @@ int ctki_hall_state_of (ctki_hall_t *hall, ctalk_pid_t pid)
 {
     ctki_outbox_lock (hall->outbox);
     ctki_peer_t *peer = pid < 0 ? NULL : ctki_route_find (&hall->outbox->route, pid, 0);
-    int state = !peer ? -1 : atomic_load (&peer->left) ? CTALK_STATE_LEFT : atomic_load (&peer->state);
+    int state = pid < 0                     ? -EHOSTUNREACH
+                : !peer                     ? -errno
+                : atomic_load (&peer->left) ? CTALK_STATE_LEFT
+                                            : atomic_load (&peer->state);
     ctki_outbox_unlock (hall->outbox);
     return state;
 }

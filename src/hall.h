@@ -355,7 +355,8 @@ void ctki_flows_in_peer_gone (ctalk_actor_t *actor, ctalk_pid_t pid);
 
 /* ---- calls (hall_calls.c), with the hall's lock held but for the first three */
 
-/* The state of a peer, with or without the lock: a CTALK_STATE_..., -1: it is none. */
+/* The state of a peer, with or without the lock: a CTALK_STATE_...; else -EHOSTUNREACH: it is
+ * none, or -ENOMEM. */
 int ctki_hall_state_of (ctki_hall_t *hall, ctalk_pid_t pid);
 
 int ctki_hall_call (ctki_hall_t *hall, const ctalk_envelope_t *request, ctalk_envelope_t *reply, int timeout_ms);

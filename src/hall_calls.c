@@ -194,7 +194,7 @@ static int begin (ctki_hall_t *hall, ctki_call_t *call, ctalk_pid_t pid, ctki_se
         hall->calls = call;
         /* Looked at now that it would be told of a change. */
         int state = pid == hall->self ? CTALK_STATE_UP : ctki_hall_state_of (hall, pid);
-        rc = state < 0 ? EHOSTUNREACH : state == CTALK_STATE_DOWN || state == CTALK_STATE_LEFT ? EHOSTDOWN : 0;
+        rc = state < 0 ? -state : state == CTALK_STATE_DOWN || state == CTALK_STATE_LEFT ? EHOSTDOWN : 0;
         if (rc)
             finish (hall, call, rc);
     }

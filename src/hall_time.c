@@ -272,8 +272,10 @@ uint64_t ctki_hall_send_after (ctalk_actor_t *actor, int delay_ms, const ctalk_e
 {
     ctki_hall_t *hall = actor->hall;
     int rc = ctki_outbox_check (hall->outbox, envelope);
-    if (rc == 0 && envelope->pid >= 0 && envelope->pid != hall->self && ctki_hall_state_of (hall, envelope->pid) < 0)
-        rc = EHOSTUNREACH;
+    if (rc == 0 && envelope->pid >= 0 && envelope->pid != hall->self) {
+        int state = ctki_hall_state_of (hall, envelope->pid);
+        rc = state < 0 ? -state : 0;
+    }
     ctki_timer_t *timer = rc ? NULL : make (actor, delay_ms, envelope);
     if (!timer) {
         errno = rc ? rc : ENOMEM;

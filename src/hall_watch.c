@@ -216,7 +216,7 @@ static int monitor (ctalk_actor_t *actor, ctalk_pid_t pid, uint64_t target)
         fire (hall, watch, state == CTALK_STATE_DOWN ? CTALK_WHY_DOWN : CTALK_WHY_CLOSING, 0);
         return 0;
     }
-    int rc = state < 0 ? EHOSTUNREACH : ask (hall, watch) ? ENOMEM : 0;
+    int rc = state < 0 ? -state : ask (hall, watch) ? ENOMEM : 0;
     if (rc) {
         unlink_watch (hall, watch);
         ctki_letter_free (watch->letter);

@@ -276,6 +276,48 @@ START_TEST (each_step_without_memory)
 }
 END_TEST
 
+enum { LISTED = 30 };
+
+/* The i-th thing that an actor can begin with a peer of which nothing is known but where it is; 0 or its errno. */
+static int begin_with (int i, ctalk_pid_t pid)
+{
+    ctalk_envelope_t envelope = {.pid = pid, .to = NO_SUCH}, reply;
+    bool done = i == 0   ? ctki_puppet_call (&a, &envelope, &reply, 0) == 0
+                : i == 1 ? ctki_puppet_monitor (&a, pid, NO_SUCH) == 0
+                         : ctki_puppet_send_after (&a, 60000, &envelope) != 0;
+    return done ? 0 : errno;
+}
+
+/* The first thing that is begun with a listed peer makes its record: without memory for that it is ENOMEM, not that
+ * there is no such peer. */
+START_TEST (first_of_a_listed_peer)
+{
+    static ctki_ports_t ports;
+    const int good = _i == 0 ? ETIMEDOUT : 0;
+    int refused = 0;
+    ctki_ports_take (&ports, LISTED);
+    memset (&cluster, 0, sizeof cluster);
+    cluster.config = ctki_cluster_config (LISTED, ports.port,
+                                          CTKI_OPTIONS ("Senders", "lazy", "DownMs", ctki_test_ms_text (60000)));
+    cluster.count = 1;
+    cluster.server[1] = ctki_cluster_start (1, cluster.config);
+    ctki_puppet_start (&a, cluster.server[1], NULL);
+    for (int k = 0; k < LISTED - 1; k++) {
+        (void) ctki_mem_fail (k, 1);
+        int code = begin_with (_i, (ctalk_pid_t) k + 2);
+        (void) ctki_mem_fail (-1, 0);
+        ck_assert_msg (code == good || code == ENOMEM, "%d: %s", k, strerror (code));
+        refused += code == ENOMEM;
+    }
+    ck_assert_int_gt (refused, 0);
+    ck_assert_int_eq (begin_with (_i, LISTED), good);
+    ck_assert_int_eq (begin_with (_i, LISTED + 1), EHOSTUNREACH);
+    ctki_puppets_end ();
+    (void) ctki_cluster_close_abandoning (&cluster, 0);
+    ctki_ports_release (&ports);
+}
+END_TEST
+
 static bool few_run (void *server)
 {
     ctalk_stats_t stats;
@@ -321,6 +363,7 @@ Suite *ctki_suite_actor_memory (void)
     TCase *tcase = ctki_leaks_tcase ("actor_memory", 120);
     tcase_add_checked_fixture (tcase, NULL, tear_down);
     tcase_add_loop_test (tcase, each_step_without_memory, 0, WORKS);
+    tcase_add_loop_test (tcase, first_of_a_listed_peer, 0, 3);
     tcase_add_test (tcase, churn);
     suite_add_tcase (suite, tcase);
     return suite;
