@@ -328,7 +328,6 @@ static int hear (ctki_hall_t *hall, ctki_flow_t *flow, const uint8_t *data, size
 static int refuse (ctki_hall_t *hall, ctki_peer_t *peer, const ctki_record_t *record)
 {
     ctki_notice_t gone = {.op = CTKI_GONE, .a = record->to}, unanswered = {.op = CTKI_NO_ANSWER, .a = record->from};
-    hall->flows_used = true;
     if (ctki_id_is_actor (record->to) && ctki_hall_tell (hall, peer->pid, &gone))
         return -1;
     if (ctki_id_is_call (record->from) && ctki_hall_tell (hall, peer->pid, &unanswered))
@@ -350,7 +349,6 @@ static int to_actor (ctalk_actor_t *actor, ctki_flow_t *from, const ctalk_envelo
                               .peer = peer};
     ctki_peer_hold (peer);
     flow->received += letter->charge;
-    actor->hall->flows_used = true;
     ctki_mail_put (actor, letter);
     return 0;
 }
@@ -474,7 +472,7 @@ bool ctki_hall_keeps (ctki_hall_t *hall, ctalk_pid_t pid)
 /* What was under way when a peer was removed is lost, that flows are over with it. */
 static void note_removal (ctki_hall_t *hall, ctalk_pid_t pid)
 {
-    if (hall->flows_used && ctki_map_put (&hall->removed, (uint64_t) pid, hall))
+    if (ctki_map_put (&hall->removed, (uint64_t) pid, hall))
         hall->removed_any = true;
 }
 

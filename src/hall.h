@@ -211,7 +211,6 @@ struct ctki_hall {
     bool groups_due;   /* watchers could not be told, or peers */
     bool grants_due;   /* credit could not be given */
     atomic_bool lines_due; /* a mailbox has room that those in its line were not told of */
-    bool flows_used;   /* a peer has once sent something for an actor */
     ctki_map_t removed; /* pid of a peer that was removed, and not up since, to something */
     bool removed_any;   /* one may be missing there */
 
