@@ -273,10 +273,19 @@ static int restart (ctki_cluster_t *cluster)
     return 0;
 }
 
+/* One that failed to start may have been seen for a moment: its own UP is not that of the next. */
 static void be_back (ctki_cluster_t *cluster, bool done)
 {
     if (!done) {
         cluster->server[2] = ctki_cluster_start (2, cluster->config);
+        uint64_t incarnation = ctalk_server_incarnation (cluster->server[2], 2), told = 0;
+        while (told != incarnation) {
+            ctalk_envelope_t got;
+            ctki_traffic_take (cluster->server[1], &got);
+            if (got.kind == CTALK_PEER_RESTARTED)
+                told = ((const ctalk_event_t *) got.data)->incarnation;
+            ctalk_envelope_close (&got);
+        }
         await_event (cluster->server[1], CTALK_PEER_UP);
     }
     drop_all (cluster->server[1]);
