@@ -82,6 +82,23 @@ static void take (ctki_puppet_t *puppet, int64_t first, int64_t count)
     }
 }
 
+/* The receiver's credit has begun anew: at least the first of it, no more than its mailbox. All of it is used, and taken. */
+static void expect_credit_anew (void)
+{
+    int64_t count = fill_up (&receiver, 0);
+    ck_assert_int_ge (count, room (FIRST_CREDIT));
+    ck_assert_int_le (count, room (BOUND));
+    take (&receiver, 0, count);
+}
+
+/* The end of a test in which a server went away. */
+static void finish_on_ports (ctki_ports_t *ports)
+{
+    ctki_puppets_end ();
+    (void) ctki_cluster_close_abandoning (&cluster, ctki_test_long_ms ());
+    ctki_ports_release (ports);
+}
+
 /* An actor on another server gets 16 KiB before it has received anything; then sends of actors and of servers are
  * EAGAIN after their timeout. Its server's inbox, other actors there and the way back are not concerned. */
 START_TEST (first_credit)
@@ -468,9 +485,7 @@ START_TEST (over_a_restart)
     int64_t count = fill (cluster.server[1], &receiver, 0);
     ck_assert_int_ge (count, 1);
     take (&receiver, 0, count);
-    ctki_puppets_end ();
-    (void) ctki_cluster_close_abandoning (&cluster, ctki_test_long_ms ());
-    ctki_ports_release (&ports);
+    finish_on_ports (&ports);
 }
 END_TEST
 
@@ -510,13 +525,8 @@ START_TEST (granted_to_the_dead)
     ctki_puppet_start (&sender, cluster.server[2], NULL);
     CTKI_SUCCEEDS (ctalk_server_cut (cluster.server[1], 2, CTALK_IN | CTALK_OUT, false));
     ctki_cluster_wait_up (&cluster);
-    int64_t count = fill_up (&receiver, 0);
-    ck_assert_int_ge (count, room (FIRST_CREDIT));
-    ck_assert_int_le (count, room (BOUND));
-    take (&receiver, 0, count);
-    ctki_puppets_end ();
-    (void) ctki_cluster_close_abandoning (&cluster, ctki_test_long_ms ());
-    ctki_ports_release (&ports);
+    expect_credit_anew ();
+    finish_on_ports (&ports);
 }
 END_TEST
 
@@ -536,27 +546,11 @@ START_TEST (granted_before_a_removal)
     CTKI_SUCCEEDS (ctalk_server_add_peer (cluster.server[2], 1, endpoint));
     CTKI_SUCCEEDS (ctalk_server_cut (cluster.server[1], 2, CTALK_IN | CTALK_OUT, false));
     ctki_cluster_wait_up (&cluster);
-    for (int round = 0; round < 3; round++) {
-        int64_t count = fill_up (&receiver, 0);
-        ck_assert_int_ge (count, room (FIRST_CREDIT));
-        ck_assert_int_le (count, room (BOUND));
-        take (&receiver, 0, count);
-    }
-    ctki_puppets_end ();
-    (void) ctki_cluster_close_abandoning (&cluster, ctki_test_long_ms ());
-    ctki_ports_release (&ports);
+    for (int round = 0; round < 3; round++)
+        expect_credit_anew ();
+    finish_on_ports (&ports);
 }
 END_TEST
-
-/* Receives until it is told to end. */
-static int until_stopped (ctalk_actor_t *self, void *arg)
-{
-    ctalk_envelope_t envelope;
-    (void) arg;
-    while (ctalk_actor_recv (self, &envelope, -1) == 0)
-        ctalk_envelope_close (&envelope);
-    return 0;
-}
 
 /* What is lost on its way out, as there is no memory to share a broadcast, uses up nobody's credit: far more of it than
  * that is lost, and the next one goes. */
@@ -567,7 +561,7 @@ START_TEST (lost_without_memory)
     static const char data[PAYLOAD];
     ctki_cluster_open_up (&cluster, 3, CTKI_OPTIONS (SMALL_MAILBOX));
     for (ctalk_pid_t pid = 2; pid <= 3; pid++)
-        ck_assert_uint_eq (ctalk_actor_spawn (cluster.server[pid], "sink", until_stopped, NULL), envelope.to);
+        ck_assert_uint_eq (ctalk_actor_spawn (cluster.server[pid], "sink", ctki_until_stopped, NULL), envelope.to);
     envelope.data = data;
     int64_t end_ms = ctki_test_now_ms () + 3 * ctki_test_long_ms ();
     for (long after = 0; ctki_cluster_stats (cluster.server[1], 2).abandoned < LOST; after = (after + 1) % 8) {

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "tests/cluster/suites.h"
+#include "tests/support/puppet.h"
 #include "tests/support/support.h"
 
 static ctki_ports_t ports;
@@ -220,15 +221,6 @@ START_TEST (left_and_restarted)
 }
 END_TEST
 
-static int receives (ctalk_actor_t *self, void *arg)
-{
-    ctalk_envelope_t envelope;
-    (void) arg;
-    while (ctalk_actor_recv (self, &envelope, -1) == 0)
-        ctalk_envelope_close (&envelope);
-    return 0;
-}
-
 static bool has_three (void *server)
 {
     return ctki_cluster_stats (server, 1).received >= 3;
@@ -240,7 +232,7 @@ START_TEST (fates_of_the_application)
     ctki_ports_take (&ports, 2);
     ctalk_config_t *config = ctki_cluster_config (2, ports.port, CTKI_OPTIONS ("DownMs", "600000", "SuspectMs", "300000"));
     ctalk_server_t *one = ctki_cluster_start (1, config), *two = ctki_cluster_start (2, config);
-    ctalk_envelope_t request = {.pid = 2, .msg_id = 8, .to = ctalk_actor_spawn (two, "silent", receives, NULL)}, got;
+    ctalk_envelope_t request = {.pid = 2, .msg_id = 8, .to = ctalk_actor_spawn (two, "silent", ctki_until_stopped, NULL)}, got;
     CTKI_SUCCEEDS (ctalk_server_wait_up (one, 1, ctki_test_long_ms ()));
     watch (one);
     CTKI_SUCCEEDS (ctalk_server_cut (one, 2, CTALK_IN, true));

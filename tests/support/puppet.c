@@ -399,3 +399,12 @@ size_t ctki_puppet_holds (ctki_puppet_t *puppet)
     (void) lies_there (&look);
     return look.all;
 }
+
+int ctki_until_stopped (ctalk_actor_t *self, void *arg)
+{
+    ctalk_envelope_t envelope;
+    (void) arg;
+    while (ctalk_actor_recv (self, &envelope, -1) == 0)
+        ctalk_envelope_close (&envelope);
+    return 0;
+}

@@ -123,4 +123,7 @@ void ctki_puppet_await_kind (ctki_puppet_t *puppet, ctalk_kind_t kind);
 /* How many envelopes lie in its mailbox. */
 size_t ctki_puppet_holds (ctki_puppet_t *puppet);
 
+/* No puppet: the function of an actor that receives, and does nothing else, until it is told to stop. */
+int ctki_until_stopped (ctalk_actor_t *self, void *arg);
+
 #endif
