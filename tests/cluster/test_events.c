@@ -230,9 +230,11 @@ static bool has_three (void *server)
 START_TEST (fates_of_the_application)
 {
     ctki_ports_take (&ports, 2);
-    ctalk_config_t *config = ctki_cluster_config (2, ports.port, CTKI_OPTIONS ("DownMs", "600000", "SuspectMs", "300000"));
+    ctalk_config_t *config =
+        ctki_cluster_config (2, ports.port, CTKI_OPTIONS ("DownMs", "600000", "SuspectMs", "300000"));
     ctalk_server_t *one = ctki_cluster_start (1, config), *two = ctki_cluster_start (2, config);
-    ctalk_envelope_t request = {.pid = 2, .msg_id = 8, .to = ctalk_actor_spawn (two, "silent", ctki_until_stopped, NULL)}, got;
+    uint64_t silent = ctalk_actor_spawn (two, "silent", ctki_until_stopped, NULL);
+    ctalk_envelope_t request = {.pid = 2, .msg_id = 8, .to = silent}, got;
     CTKI_SUCCEEDS (ctalk_server_wait_up (one, 1, ctki_test_long_ms ()));
     watch (one);
     CTKI_SUCCEEDS (ctalk_server_cut (one, 2, CTALK_IN, true));
