@@ -82,7 +82,7 @@ static void take (ctki_puppet_t *puppet, int64_t first, int64_t count)
     }
 }
 
-/* The receiver's credit has begun anew: at least the first of it, no more than its mailbox. It is used up, and taken. */
+/* The receiver's credit has begun anew: at least the first of it, no more than its mailbox. It is taken. */
 static void expect_credit_anew (void)
 {
     int64_t count = fill_up (&receiver, 0);
